@@ -1,0 +1,152 @@
+"""Actions: primitives bound to parameters and to the backends that provide what they need.
+
+An action is what a policy names: ("text_think", "text_think:long"). Binding happens once, when the
+executor is made; what is left for each call is one hash for its provenance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+from xxhash import xxh3_128_digest
+
+from unroller.cost import Cost, Left
+from unroller.faults import ContractError, MissingCapability, PluginError, UnknownName
+from unroller.policy import Call
+from unroller.primitive import Primitive, View
+from unroller.problem import Problem
+from unroller.values import Value, array_fields
+from unroller.workspace import Workspace
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+class Action:
+    """A primitive with its parameters and providers: everything about a call but the sample."""
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        name: str,
+        parameters: Any,
+        providers: tuple[Any, ...],
+        missing: str | None = None,
+    ) -> None:
+        self.primitive = primitive
+        self.name = name
+        self.parameters = parameters
+        self.providers = providers
+        self.missing = missing
+        self.writes = primitive.writes
+        self.is_value: bool = issubclass(primitive.writes, Value)
+        self.holds_arrays = self.is_value and bool(array_fields(primitive.writes))
+        if isinstance(primitive.cost, Cost):
+            self.cost = primitive.cost
+        else:
+            self.cost = primitive.cost(parameters)
+        limits = [int(getattr(provider, "max_batch", primitive.max_batch)) for provider in providers]
+        self.max_batch = min([primitive.max_batch, *limits])
+        self._fields = primitive.fields + (("seed",) if primitive.stochastic else ())
+        self._chains = (primitive.kinds,) if primitive.ordered else tuple((k,) for k in primitive.kinds)
+        self._spec = xxh3_128_digest(
+            _encode(
+                [
+                    primitive.name,
+                    primitive.version,
+                    parameters.model_dump(mode="json"),
+                    [str(getattr(provider, "fingerprint", "")) for provider in providers],
+                    list(self._fields),
+                    [kind.__name__ for kind in primitive.kinds],
+                    primitive.ordered,
+                ]
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"<action {self.name}>"
+
+    def id(self, problem: Problem, workspace: Workspace, draw: int) -> bytes:
+        """The provenance id (16 bytes) of the value that this call gives for this input."""
+        parts = self._spec
+        if self._fields:
+            parts += problem.digests(self._fields)
+        for kinds in self._chains:
+            if kinds:
+                # A length keeps "no digest" apart from anything that could follow it.
+                chain = workspace.chain(kinds)
+                parts += chain.digest + b"%d;" % chain.length
+        if draw:
+            parts += b"#%d" % draw
+        return xxh3_128_digest(parts)
+
+    def view(self, problem: Problem, workspace: Workspace, id: bytes) -> View:
+        return View(self.primitive, self.parameters, problem, workspace, id)
+
+    def refusal(self, problem: Problem, left: Left, masked: frozenset[str]) -> str | None:
+        """Why this cannot be called for a problem now, or None if it can."""
+        if self.missing is not None:
+            return self.missing
+        if masked and self.name in masked:
+            return "it failed earlier on this problem"
+        cost = self.cost
+        if not left.affords(cost):
+            return f"it may cost {cost}, and the budget has less left once the decoder's share is set aside"
+        applies = self.primitive.applies
+        return applies(problem) if applies is not None else None
+
+
+def bind(
+    primitive: Primitive,
+    backends: Sequence[Any],
+    *,
+    preset: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    who_could: Any = None,
+    strict: bool = True,
+) -> Action:
+    """Bind a primitive to the first backend that provides each capability it needs.
+
+    With `strict`, raises MissingCapability when none does; otherwise the action stands, and every state
+    refuses it with that reason. Raises UnknownName for a preset it does not have and PluginError for
+    parameters that do not validate.
+    """
+    name = primitive.name if preset is None else f"{primitive.name}:{preset}"
+    chosen: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in primitive.presets:
+            known = ", ".join(primitive.presets) or "none"
+            raise UnknownName(f"{primitive.name} has no preset {preset!r}; it has: {known}")
+        chosen.update(primitive.presets[preset])
+    chosen.update(parameters or {})
+    try:
+        bound = primitive.parameters(**chosen)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise PluginError(f"{name}: parameters {chosen} do not fit: {wrong}") from None
+    providers: list[Any] = []
+    missing: str | None = None
+    for capability in primitive.needs:
+        provider = next((b for b in backends if capability in b.provides), None)
+        if provider is None:
+            hint = who_could(capability) if who_could else ""
+            chose = ", ".join(b.name for b in backends) or "none"
+            missing = f"needs {capability.__name__}, which no chosen backend provides ({chose}).{hint}"
+            if strict:
+                raise MissingCapability(f"{name} {missing}")
+            break
+        providers.append(provider)
+    return Action(primitive, name, bound, tuple(providers), missing)
+
+
+def with_parameters(action: Action, call: Call) -> Action:
+    """The action with a call's own parameters in place of its preset's. Raises PluginError."""
+    merged = {**action.parameters.model_dump(exclude_unset=True), **dict(call.parameters or {})}
+    try:
+        parameters = action.primitive.parameters(**merged)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ContractError(f"{action.name}: parameters {merged} do not fit: {wrong}") from None
+    return Action(action.primitive, action.name, parameters, action.providers, action.missing)

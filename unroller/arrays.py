@@ -1,0 +1,94 @@
+"""Arrays, whoever made them: numpy or torch, on the device they were made on.
+
+The engine never imports torch. It meets a tensor only when a backend has made one, and then torch is
+already loaded: `sys.modules` has it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class Array(Protocol):
+    """A numpy array or a torch tensor."""
+
+    @property
+    def shape(self) -> Any: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def ndim(self) -> int: ...
+
+
+def is_torch(array: object) -> bool:
+    """Whether `array` is a torch tensor (without importing torch)."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def is_array(thing: object) -> bool:
+    """Whether `thing` is a numpy array or a torch tensor."""
+    return isinstance(thing, np.ndarray) or is_torch(thing)
+
+
+def dtype_name(array: Array) -> str:
+    """`"uint8"`, `"float32"`, `"bfloat16"` …, the same word for both libraries."""
+    return str(array.dtype).removeprefix("torch.")
+
+
+def is_floating(array: Array) -> bool:
+    """Whether the array holds floating-point numbers (and so could hold NaN)."""
+    return "float" in dtype_name(array)
+
+
+def nbytes(array: Array) -> int:
+    """Size of the payload in bytes."""
+    return int(cast(Any, array).nbytes)
+
+
+def to_numpy(array: Array) -> np.ndarray[Any, Any]:
+    """The array on the host as numpy; bfloat16 becomes float32. This synchronises a GPU: for reports,
+    pictures and disk, never for the loop."""
+    if isinstance(array, np.ndarray):
+        return cast("np.ndarray[Any, Any]", array)
+    tensor = cast(Any, array).detach()
+    if dtype_name(array) == "bfloat16":
+        tensor = tensor.float()
+    return tensor.cpu().numpy()
+
+
+def all_finite(arrays: Sequence[Array]) -> list[bool]:
+    """For each array, whether every element is finite.
+
+    Tensors on one device are reduced there and read back together, so a batch on a GPU costs one
+    synchronisation, not one a value.
+    """
+    finite = [True] * len(arrays)
+    on_device: dict[Any, list[int]] = {}
+    for i, array in enumerate(arrays):
+        if not is_floating(array):
+            continue
+        if isinstance(array, np.ndarray):
+            finite[i] = _finite_numpy(cast("np.ndarray[Any, Any]", array))
+        else:
+            on_device.setdefault(cast(Any, array).device, []).append(i)
+    for indices in on_device.values():
+        torch: Any = sys.modules["torch"]
+        flags = torch.stack([torch.isfinite(arrays[i]).all() for i in indices])
+        for i, flag in zip(indices, flags.tolist(), strict=True):
+            finite[i] = flag
+    return finite
+
+
+def _finite_numpy(array: np.ndarray[Any, Any]) -> bool:
+    # A finite sum proves that every element is finite, in one pass and with no mask in memory.
+    # Only a sum that overflows needs the second look.
+    if not array.size:
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum(dtype=np.float64)) or np.isfinite(array).all())

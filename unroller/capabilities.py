@@ -1,0 +1,171 @@
+"""What a primitive may ask for, never whom: the protocols that backends provide.
+
+Every method takes a batch and returns one result a sample, in order. A sample that cannot be worked with
+is answered by an exception *in its place* (usually InputError), so that one bad pair of photos does not
+fail its batch mates; raising fails the whole batch. `seeds` holds one integer a sample: random numbers may
+depend on it and on nothing else, so that a sample's result does not depend on its batch mates.
+
+A backend is any object with `name`, `fingerprint` (it changes when results would), `max_batch`, and the
+methods of the protocols it lists in `provides`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+
+from unroller.arrays import Array
+from unroller.problem import Intrinsics
+from unroller.rendering import Segment
+from unroller.values import CameraPose, DepthMap, Image, Latents, NovelViews, VisualTokens
+
+T = TypeVar("T")
+Outcomes = Sequence[T | Exception]
+"""One a sample: a result, or the reason why this sample has none."""
+
+
+class Prompt(msgspec.Struct, frozen=True, eq=False):
+    """What a language model reads: segments in order, instructions last."""
+
+    segments: tuple[Segment, ...]
+    system: str = ""
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """What it wrote: text, how many tokens that took, and their summed log-probability if known."""
+
+    text: str
+    tokens: int
+    log_probability: float | None = None
+
+
+class PhotoPair(msgspec.Struct, frozen=True, eq=False):
+    """Two photos and what is known of their cameras (None: the backend states its default)."""
+
+    first: Image
+    second: Image
+    first_camera: Intrinsics | None = None
+    second_camera: Intrinsics | None = None
+
+
+class DepthRequest(msgspec.Struct, frozen=True, eq=False):
+    """A photo; optionally a second one of the same scene and where it was taken."""
+
+    photo: Image
+    camera: Intrinsics | None = None
+    second: Image | None = None
+    second_camera: Intrinsics | None = None
+    pose: CameraPose | None = None
+    index: int = 0
+
+
+class ViewRequest(msgspec.Struct, frozen=True, eq=False):
+    """A photo and the views wanted of its scene: named directions, and / or a camera in its frame.
+    depth: the photo's, if known."""
+
+    photo: Image
+    camera: Intrinsics | None = None
+    directions: tuple[str, ...] = ()
+    pose: CameraPose | None = None
+    depth: DepthMap | None = None
+    degrees: float = 30.0
+    index: int = 0
+
+
+@runtime_checkable
+class TextGenerator(Protocol):
+    """Writes text."""
+
+    def generate_text(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+    ) -> Outcomes[Generation]: ...
+
+
+@runtime_checkable
+class AnswerScorer(Protocol):
+    """Says how probable each choice is as the answer: probabilities that sum to 1."""
+
+    def score_answers(
+        self, prompts: Sequence[Prompt], choices: Sequence[tuple[str, ...]]
+    ) -> Outcomes[Sequence[float]]: ...
+
+
+@runtime_checkable
+class PoseEstimator(Protocol):
+    """Where the second photo was taken, in the first camera's frame."""
+
+    def estimate_pose(
+        self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]
+    ) -> Outcomes[CameraPose]: ...
+
+
+@runtime_checkable
+class ViewSynthesizer(Protocol):
+    """Views of a scene that nobody photographed."""
+
+    def synthesize_views(
+        self, requests: Sequence[ViewRequest], *, seeds: Sequence[int]
+    ) -> Outcomes[NovelViews]: ...
+
+
+@runtime_checkable
+class DepthEstimator(Protocol):
+    """How far each pixel is along the camera's axis."""
+
+    def estimate_depth(
+        self, requests: Sequence[DepthRequest], *, seeds: Sequence[int]
+    ) -> Outcomes[DepthMap]: ...
+
+
+@runtime_checkable
+class VisualTokenizer(Protocol):
+    """Rolls out discrete visual tokens from a prompt, and decodes them to a picture."""
+
+    def roll_out_tokens(
+        self, prompts: Sequence[Prompt], *, count: int, temperature: float, seeds: Sequence[int]
+    ) -> Outcomes[VisualTokens]: ...
+
+    def decode_tokens(self, tokens: Sequence[VisualTokens]) -> Outcomes[Image]: ...
+
+
+@runtime_checkable
+class ImageGenerator(Protocol):
+    """Draws a picture from a prompt."""
+
+    def generate_image(
+        self, prompts: Sequence[Prompt], *, width: int, height: int, seeds: Sequence[int]
+    ) -> Outcomes[Image]: ...
+
+
+@runtime_checkable
+class ImageEditor(Protocol):
+    """Changes a picture as a prompt says."""
+
+    def edit_image(
+        self, images: Sequence[Image], prompts: Sequence[Prompt], *, seeds: Sequence[int]
+    ) -> Outcomes[Image]: ...
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """Hidden states for a prompt, and pooled features (D,) of it as a probe."""
+
+    def hidden_states(self, prompts: Sequence[Prompt]) -> Outcomes[Latents]: ...
+
+    def pooled_features(self, prompts: Sequence[Prompt]) -> Outcomes[Array]: ...
+
+
+class Backend(Protocol):
+    """What stands behind the capabilities. `provides` lists the protocols it implements."""
+
+    name: str
+    fingerprint: str
+    max_batch: int
+    provides: tuple[type[Any], ...]

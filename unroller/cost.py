@@ -1,0 +1,143 @@
+"""Budget and cost.
+
+*Charged* cost (model calls, generated tokens, list price) is deterministic and the same on a memo hit,
+so a policy trained with a memo and one that runs without it see the same prices. *Spent* cost (seconds,
+hits) is what really happened, and is recorded beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from unroller.faults import BudgetError
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What a call is charged: model calls (per sample), generated tokens, list price in dollars."""
+
+    model_calls: int = 0
+    tokens: int = 0
+    price: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.model_calls + other.model_calls,
+            self.tokens + other.tokens,
+            self.price + other.price,
+        )
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(
+            self.model_calls - other.model_calls,
+            self.tokens - other.tokens,
+            self.price - other.price,
+        )
+
+    def __str__(self) -> str:
+        parts = [f"{self.model_calls} call{'' if self.model_calls == 1 else 's'}"]
+        if self.tokens:
+            parts.append(f"{self.tokens} tokens")
+        if self.price:
+            parts.append(f"${self.price:.4f}")
+        return ", ".join(parts)
+
+
+FREE = Cost()
+
+
+class Spent(msgspec.Struct):
+    """What a run really took: seconds of wall clock inside calls (a batch's time shared evenly by its
+    samples), calls computed, and calls answered by the memo or the journal."""
+
+    seconds: float = 0.0
+    computed: int = 0
+    hits: int = 0
+
+
+class Budget(BaseModel):
+    """A hard limit, per problem. `None` means no limit.
+
+    model_calls, tokens, price: charged cost, the decoder's included (it is reserved first).
+    steps: decisions that make calls (64 unless said otherwise, so that a policy that never stops does).
+    seconds: wall clock since the problem was admitted; checked before each decision.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_calls: Annotated[int, Field(ge=0)] | None = None
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    steps: Annotated[int, Field(ge=0)] | None = 64
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @classmethod
+    def of(cls, budget: Budget | Mapping[str, Any] | None) -> Budget:
+        """A budget from a budget, a mapping of limits, or None (no limit but 64 steps).
+
+        Raises BudgetError on an unknown limit, a negative one, or NaN.
+        """
+        if isinstance(budget, Budget):
+            return budget
+        try:
+            return cls(**(budget or {}))
+        except (ValidationError, TypeError) as error:
+            known = ", ".join(cls.model_fields)
+            raise BudgetError(f"not a budget: {budget!r}. Limits are {known}. {error}") from None
+
+
+class Left(msgspec.Struct):
+    """What is left of a budget for φ calls: the decoder's reserve is already taken off.
+
+    Unlimited amounts are `math.inf`. Policies read this as `state.left`.
+    """
+
+    model_calls: float = math.inf
+    tokens: float = math.inf
+    price: float = math.inf
+    steps: float = math.inf
+    seconds: float = math.inf
+
+    def affords(self, cost: Cost) -> bool:
+        """Whether a call that may charge up to `cost` fits."""
+        return (
+            cost.model_calls <= self.model_calls
+            and cost.tokens <= self.tokens
+            and cost.price <= self.price
+        )
+
+    def take(self, cost: Cost) -> None:
+        """Take `cost` off. The caller has asked `affords` first."""
+        self.model_calls -= cost.model_calls
+        self.tokens -= cost.tokens
+        self.price -= cost.price
+
+
+def left_of(budget: Budget, reserve: Cost) -> Left:
+    """What a budget leaves for φ once the decoder's cost is reserved.
+
+    Raises BudgetError when not even the decoder fits.
+    """
+    limits = Left(
+        *(
+            math.inf if limit is None else limit
+            for limit in (
+                budget.model_calls,
+                budget.tokens,
+                budget.price,
+                budget.steps,
+                budget.seconds,
+            )
+        )
+    )
+    if not limits.affords(reserve):
+        raise BudgetError(
+            f"the budget ({budget.model_dump(exclude_none=True)}) does not cover the decoder, which is"
+            f" charged up to {reserve}: raise the budget"
+        )
+    limits.take(reserve)
+    return limits

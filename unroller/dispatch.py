@@ -1,0 +1,273 @@
+"""One batch of one action: run it, check what came back, and on the exception path retry, halve, isolate.
+
+Nothing here knows about problems or policies. `perform` takes an action and views and answers one outcome
+a view, a value or a `Failure`, and never raises: this is the seam where another engine (worker processes,
+Ray actors) can be put.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from unroller.actions import Action
+from unroller.arrays import Array, all_finite, is_array
+from unroller.faults import CallTimeout, NotFinite, TransientError, WrongBatch, WrongType
+from unroller.primitive import View
+from unroller.values import Value, array_fields
+
+ATTEMPTS = 3
+"""How often a call that fails transiently is tried."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
+"""Seconds between attempts: exponential, with jitter."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The outcome of a sample that failed."""
+
+    error: Exception
+    attempts: int = 1
+
+
+class Engine(Protocol):
+    """Puts batches somewhere: takes (action, views), returns one outcome a view."""
+
+    def perform(self, action: Action, views: list[View]) -> list[Any]: ...
+
+
+class InlineEngine:
+    """Runs each batch where it stands."""
+
+    def perform(self, action: Action, views: list[View]) -> list[Any]:
+        return perform(action, views)
+
+
+def perform(action: Action, views: list[View]) -> list[Any]:
+    """One outcome a view: a checked value, or a Failure. Never raises an Exception."""
+    try:
+        outcomes = _attempt(action, views)
+    except Exception as error:
+        outcomes = _recover(action, views, error)
+    writes = action.writes
+    for outcome in outcomes:
+        if type(outcome) is not writes:
+            outcomes = _examined(action, views, outcomes)
+            break
+    return _finite(outcomes) if action.holds_arrays else outcomes
+
+
+def _attempt(action: Action, views: list[View]) -> list[Any]:
+    """Call the primitive. Raises what it raises, WrongBatch, or CallTimeout."""
+    primitive = action.primitive
+    timeout = primitive.timeout
+    if timeout is None:
+        outcomes = primitive.run(views, action.providers)
+        if inspect.iscoroutine(outcomes) or (outcomes and inspect.iscoroutine(outcomes[0])):
+            outcomes = _awaited(outcomes)
+    elif primitive.batched:
+        outcomes = _in_time(lambda: _awaited(primitive.run(views, action.providers)), timeout, action)
+    else:
+        outcomes = [_one_in_time(action, view, timeout, alone=len(views) == 1) for view in views]
+    if type(outcomes) is not list:
+        if isinstance(outcomes, (str, Value)) or not isinstance(outcomes, Sequence):
+            got = type(cast(Any, outcomes)).__name__
+            raise WrongType(f"{primitive.name} is batched and must return a list, not {got}")
+        outcomes = list(cast("Sequence[Any]", outcomes))
+    held = cast("list[Any]", outcomes)
+    if len(held) != len(views):
+        raise WrongBatch(f"{primitive.name} returned {len(held)} values for {len(views)} samples")
+    return held
+
+
+def _one_in_time(action: Action, view: View, timeout: float, alone: bool) -> Any:
+    try:
+        return _in_time(
+            lambda: _awaited(action.primitive.run([view], action.providers)), timeout, action
+        )[0]
+    except Exception as error:
+        if alone:
+            raise
+        return error
+
+
+def _in_time(work: Callable[[], Any], timeout: float, action: Action) -> Any:
+    """Run `work` on a thread and give up on it after `timeout` seconds.
+
+    Python cannot stop a thread: what hangs goes on hanging, as a daemon, and is never waited for again.
+    """
+    box: list[Any] = []
+
+    def run() -> None:
+        try:
+            box.append((True, work()))
+        except BaseException as error:  # handed to the waiting thread, which raises it
+            box.append((False, error))
+
+    thread = threading.Thread(target=run, name=f"unroller:{action.name}", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not box:
+        raise CallTimeout(f"{action.primitive.name} took longer than its timeout of {timeout:g} s")
+    ok, result = box[0]
+    if ok:
+        return result
+    raise result
+
+
+def _awaited(outcomes: Any) -> Any:
+    """Results of `async def` primitives, which may come one a sample."""
+    if inspect.iscoroutine(outcomes):
+        return _run_coroutine(outcomes)
+    if isinstance(outcomes, list) and any(map(inspect.iscoroutine, cast("list[Any]", outcomes))):
+        return _run_coroutine(_gathered(cast("list[Any]", outcomes)))
+    return outcomes
+
+
+async def _gathered(outcomes: list[Any]) -> list[Any]:
+    async def settle(outcome: Any) -> Any:
+        return await outcome if inspect.iscoroutine(outcome) else outcome
+
+    return await asyncio.gather(*map(settle, outcomes), return_exceptions=True)
+
+
+def _run_coroutine(coroutine: Any) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    box: list[Any] = []  # inside a running loop (a notebook): a loop of our own, on a thread
+    thread = threading.Thread(target=lambda: box.append(asyncio.run(coroutine)))
+    thread.start()
+    thread.join()
+    if not box:
+        raise RuntimeError("an async primitive failed on its own loop")
+    return box[0]
+
+
+# ---------------------------------------------------------------------------------- the exception path
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, CallTimeout):
+        return False
+    return isinstance(error, (TransientError, ConnectionError, TimeoutError))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch may help: MemoryError, or torch's own out-of-memory error."""
+    if isinstance(error, MemoryError):
+        return True
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _recover(action: Action, views: list[View], error: Exception) -> list[Any]:
+    """A whole batch failed. Transient: try again. Otherwise halve it, down to the samples at fault: this
+    is what out-of-memory needs, and it finds one bad sample among 64 in a dozen calls."""
+    for view in views:
+        view.charged = None
+    if is_transient(error):
+        return _retry(action, views, error)
+    if len(views) == 1 or isinstance(error, (WrongBatch, WrongType)):
+        return [Failure(error)] * len(views)
+    middle = len(views) // 2
+    if is_out_of_memory(error):
+        action.max_batch = max(1, min(action.max_batch, middle))  # and remember it
+    outcomes: list[Any] = []
+    for half in (views[:middle], views[middle:]):
+        try:
+            outcomes += _attempt(action, half)
+        except Exception as again:
+            outcomes += _recover(action, half, again)
+    return outcomes
+
+
+def _retry(action: Action, views: list[View], error: Exception) -> list[Any]:
+    import tenacity  # costs an import only when something has gone wrong
+
+    attempts = 1
+
+    def again() -> list[Any]:
+        nonlocal attempts
+        attempts += 1
+        for view in views:
+            view.charged = None
+        return _attempt(action, views)
+
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(ATTEMPTS - 1),
+        wait=tenacity.wait_exponential_jitter(FIRST_WAIT, LONGEST_WAIT, jitter=FIRST_WAIT),
+        retry=tenacity.retry_if_exception(is_transient),
+        reraise=True,
+    )
+    _pause(FIRST_WAIT)
+    try:
+        return retrying(again)
+    except Exception as last:
+        if is_transient(last):
+            return [Failure(last, attempts)] * len(views)
+        return _recover(action, views, last)
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def _examined(action: Action, views: list[View], outcomes: list[Any]) -> list[Any]:
+    """The outcomes with exceptions and wrong types turned into failures, and samples that failed
+    transiently tried again."""
+    primitive = action.primitive
+    examined: list[Any] = []
+    for view, outcome in zip(views, outcomes, strict=True):
+        if isinstance(outcome, Exception) and is_transient(outcome):
+            outcome = _retry(action, [view], outcome)[0]
+        if isinstance(outcome, Failure):
+            pass
+        elif isinstance(outcome, Exception):
+            outcome = Failure(outcome)
+        elif action.is_value:
+            if not isinstance(outcome, action.writes):
+                got, want = type(outcome).__name__, action.writes.__name__
+                what = f"{primitive.name} declares that it writes {want} and returned {got}"
+                outcome = Failure(WrongType(f"{what}: {outcome!r:.80}"))
+        elif isinstance(outcome, (int, float)):
+            if not math.isfinite(outcome):
+                outcome = Failure(NotFinite(f"{primitive.name} measured {outcome}"))
+        elif not is_array(outcome):
+            got = type(outcome).__name__
+            outcome = Failure(WrongType(f"the probe {primitive.name} returned {got}, not a number or array"))
+        elif not all_finite([outcome])[0]:
+            outcome = Failure(NotFinite(f"the probe {primitive.name} measured NaN or infinity"))
+        examined.append(outcome)
+    return examined
+
+
+def _finite(outcomes: list[Any]) -> list[Any]:
+    """The outcomes, those that hold NaN or infinity turned into failures: one look for the batch."""
+    owners: list[int] = []
+    arrays: list[Array] = []
+    names: list[str] = []
+    for i, value in enumerate(outcomes):
+        if isinstance(value, Value):
+            for name in array_fields(type(value)):
+                array = getattr(value, name)
+                if array is not None:
+                    owners.append(i)
+                    arrays.append(array)
+                    names.append(name)
+    for i, name, finite in zip(owners, names, all_finite(arrays), strict=True):
+        if not finite:
+            what = f"{type(outcomes[i]).__name__}.{name}"
+            if not isinstance(outcomes[i], Failure):
+                outcomes = [*outcomes]
+                outcomes[i] = Failure(NotFinite(f"{what} holds NaN or infinity"))
+    return outcomes

@@ -1,0 +1,398 @@
+"""The journal: an append-only log of what happened, from which any run can be resumed.
+
+A folder holds `journal.log` and `blobs/`. The log is a sequence of records, each a length, a checksum and
+msgpack; arrays are written once, as safetensors, beside it. Records are written as things happen and
+flushed before the next decision, so a killed process loses no call that was finished. A record torn by
+the kill is recognised by its checksum and dropped.
+
+    durability   "step"  one fsync a flush: survives a power cut, step by step
+                 "run"   one fsync when runs end (default): survives a kill at any point
+                 "exit"  one fsync when the journal is closed
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from xxhash import xxh32_intdigest
+
+from unroller.codec import BlobStore, Codec
+from unroller.cost import FREE, Cost
+from unroller.faults import Fault, JournalError
+from unroller.policy import Decision
+from unroller.problem import Problem
+from unroller.scheduler import Event, Lane, Measured, Output
+from unroller.workspace import Entry
+
+Durability = Literal["step", "run", "exit"]
+
+_MAGIC = b"unroller journal 1\n"
+_FRAME = struct.Struct("<II")  # length, xxh32 of the payload
+_LARGEST = 1 << 30
+
+
+class Session(msgspec.Struct, tag="session"):
+    """Written whenever a process opens the journal: what it was run with, for people and for resuming."""
+
+    started: float
+    setup: dict[str, Any]
+
+
+class Begun(msgspec.Struct, tag="begun"):
+    """A problem was admitted as run number so-and-so."""
+
+    problem: msgspec.Raw
+
+
+class _EntryRecord(msgspec.Struct, tag="entry"):
+    id: bytes
+    action: str
+    value: msgspec.Raw
+    step: int = 0
+    cost: Cost = FREE
+    seconds: float = 0.0
+    started: float = 0.0
+    batch: int = 1
+    hit: bool = False
+    draw: int = 0
+
+
+class _MeasuredRecord(msgspec.Struct, tag="measured"):
+    id: bytes
+    name: str
+    value: msgspec.Raw
+    step: int = 0
+    cost: Cost = FREE
+    seconds: float = 0.0
+    hit: bool = False
+
+
+class _OutputRecord(msgspec.Struct, tag="output"):
+    entry: _EntryRecord | None
+    seconds: float = 0.0
+
+
+_Record = Session | Begun | Decision | _EntryRecord | _MeasuredRecord | _OutputRecord | Fault
+_decode = msgspec.msgpack.Decoder(tuple[int, _Record]).decode
+
+
+class RecordedRun:
+    """One run as the journal has it: its problem, its events so far, and whether it ended."""
+
+    def __init__(self, number: int, problem: dict[str, Any]) -> None:
+        self.number = number
+        self.fields = problem
+        self.events: list[Event] = []
+
+    @property
+    def problem(self) -> Problem:
+        return Problem(**self.fields)
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.events) and type(self.events[-1]) is Output
+
+
+class Log:
+    """A journal as read: its sessions, its runs, and how many bytes at the end were torn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sessions: list[Session] = []
+        self.runs: list[RecordedRun] = []
+        self.good_bytes = 0
+        self.torn_bytes = 0
+
+
+def read_log(folder: str | Path) -> Log:
+    """Read a journal folder; values with arrays are read when they are asked for.
+
+    A torn record at the end is left out and counted. Raises JournalError when there is no journal, when
+    it is of another version, or when something is damaged before the end.
+    """
+    folder = Path(folder)
+    path = folder / "journal.log"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise JournalError(f"{folder} holds no journal (no journal.log in it)") from None
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from None
+    log = Log(folder)
+    if len(data) < len(_MAGIC) and _MAGIC.startswith(data):
+        log.torn_bytes = len(data)  # killed while it was being created
+        return log
+    if not data.startswith(_MAGIC):
+        raise JournalError(f"{path} is no journal of this version of unroller")
+    codec = Codec(BlobStore(folder / "blobs"))
+    runs: dict[int, RecordedRun] = {}
+    log.good_bytes = len(_MAGIC)
+    for payload in _records(data, path):
+        try:
+            number, record = _decode(payload)
+            _replay(log, runs, codec, number, record)
+        except (msgspec.MsgspecError, KeyError) as error:
+            raise JournalError(f"{path}: damaged record at byte {log.good_bytes}: {error}") from None
+        log.good_bytes += _FRAME.size + len(payload)
+    log.torn_bytes = len(data) - log.good_bytes
+    log.runs = list(runs.values())
+    return log
+
+
+def _records(data: bytes, path: Path) -> Iterator[memoryview]:
+    view = memoryview(data)
+    at = len(_MAGIC)
+    while at + _FRAME.size <= len(data):
+        length, checksum = _FRAME.unpack_from(data, at)
+        start, end = at + _FRAME.size, at + _FRAME.size + length
+        if end > len(data):
+            return  # torn: the kill came while this record was being written
+        payload = view[start:end]
+        if xxh32_intdigest(payload) != checksum:
+            if end == len(data):
+                return
+            raise JournalError(
+                f"{path}: damaged record at byte {at}, with others after it; restore the file from a copy, or"
+                f" cut it there (`truncate -s {at} {path.name}`) to resume from what came before"
+            )
+        yield payload
+        at = end
+
+
+def _replay(
+    log: Log, runs: dict[int, RecordedRun], codec: Codec, number: int, record: _Record
+) -> None:
+    if isinstance(record, Session):
+        log.sessions.append(record)
+    elif isinstance(record, Begun):
+        fields: dict[str, Any] = codec.fields(record.problem)
+        runs[number] = RecordedRun(number, fields)
+    else:
+        runs[number].events.append(_event(record, codec))
+
+
+def _event(record: Any, codec: Codec) -> Event:
+    if isinstance(record, _EntryRecord):
+        return _entry(record, codec)
+    if isinstance(record, _OutputRecord):
+        return Output(None if record.entry is None else _entry(record.entry, codec), record.seconds)
+    if isinstance(record, _MeasuredRecord):
+        r = record
+        return Measured(r.id, r.name, codec.value(r.value), r.step, r.cost, r.seconds, r.hit)
+    return record
+
+
+def _entry(record: _EntryRecord, codec: Codec) -> Entry:
+    r, held = record, codec.stored(record.value)
+    return Entry(r.id, r.action, held, r.step, r.cost, r.seconds, r.started, r.batch, r.hit, r.draw)
+
+
+class _Resumed:
+    """What the journal already has of a lane that is being resumed."""
+
+    __slots__ = ("decisions", "faults", "number", "written")
+
+    def __init__(self, number: int, run: RecordedRun | None = None) -> None:
+        self.number = number
+        self.decisions = 0
+        self.faults: dict[bytes, Fault] = {}
+        self.written: set[Any] = set()
+        if run is not None:
+            for event in run.events:
+                self.written.add(_key(event, self.decisions))
+                if type(event) is Decision:
+                    self.decisions += 1
+                elif type(event) is Fault and event.id:
+                    self.faults[event.id] = event
+            self.decisions = 0
+
+
+def _key(event: Event, decisions: int) -> Any:
+    """What makes an event of a run the same event when it is replayed."""
+    if type(event) is Decision:
+        return ("decision", decisions)
+    if type(event) is Output:
+        return ("output",)
+    if type(event) is Fault:
+        return ("fault", event.id, event.step, event.action, event.phase)
+    return (type(event).__name__, event.id, event.step)  # type: ignore[union-attr]
+
+
+class Journal:
+    """Writes a journal, and on a resume hands back what it already holds.
+
+    Raises JournalError when the folder cannot be written, when it holds a journal already and `resume` is
+    not set, or when another process is writing it.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        durability: Durability = "run",
+        resume: bool = False,
+        setup: dict[str, Any] | None = None,
+    ) -> None:
+        if durability not in ("step", "run", "exit"):
+            raise JournalError(f"durability is 'step', 'run' or 'exit', not {durability!r}")
+        self.folder = Path(folder)
+        self.durability = durability
+        self.path = self.folder / "journal.log"
+        self._blobs = BlobStore(self.folder / "blobs")
+        self._codec = Codec(self._blobs)
+        self._pending: list[bytes] = []
+        self._known: dict[bytes, Entry | Measured] = {}
+        self._resumable: defaultdict[bytes, deque[RecordedRun]] = defaultdict(deque)
+        self._count = 0
+        self._size = 0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise JournalError(f"cannot write a journal in {self.folder}: {error.strerror}") from None
+        try:
+            _lock(self._file, self.path)
+            log = read_log(self.folder)
+            if log.runs and not resume:
+                raise JournalError(
+                    f"{self.folder} already holds a journal of {len(log.runs)} runs: pass resume=True to"
+                    " go on from it, or choose another folder"
+                )
+            self._take_up(log)
+        except JournalError:
+            os.close(self._file)
+            self._file = -1
+            raise
+        self._append(0, Session(time.time(), setup or {}))
+        self.flush()
+
+    def _take_up(self, log: Log) -> None:
+        os.ftruncate(self._file, log.good_bytes)  # a torn record goes; what comes next must be readable
+        os.lseek(self._file, log.good_bytes, os.SEEK_SET)
+        self._size = log.good_bytes
+        if not log.good_bytes:
+            self._write_out(_MAGIC)
+        for run in log.runs:
+            self._count = max(self._count, run.number + 1)
+            self._resumable[run.problem.identity].append(run)
+            for event in run.events:
+                if isinstance(event, (Entry, Measured)):
+                    self._known.setdefault(event.id, event)
+                elif isinstance(event, Output) and event.entry is not None:
+                    self._known.setdefault(event.entry.id, event.entry)
+
+    # ------------------------------------------------------------------------------ for the scheduler
+
+    def begin(self, lane: Lane) -> None:
+        """Number the lane; if the journal holds an unclaimed run of the same problem, go on from it."""
+        waiting = self._resumable.get(lane.problem.identity) if self._resumable else None
+        if waiting:
+            run = waiting.popleft()
+            lane.record = _Resumed(run.number, run)
+            lane.recorded = deque(event for event in run.events if type(event) is Decision)
+            lane.seconds_before = _seconds_in(run)
+            return
+        lane.record = _Resumed(self._count)
+        self._count += 1
+        problem = lane.problem
+        fields = {name: getattr(problem, name) for name in problem.model_fields_set}
+        self._append(lane.record.number, {"type": "begun", "problem": fields})
+
+    def write(self, lane: Lane, event: Event) -> None:
+        record: _Resumed = lane.record
+        if record.written:
+            key = _key(event, record.decisions)
+            if type(event) is Decision:
+                record.decisions += 1
+            if key in record.written:
+                record.written.discard(key)
+                return
+        self._append(record.number, event)
+
+    def known(self, lane: Lane, id: bytes) -> Entry | Measured | Fault | None:
+        """What an earlier process journaled under this id."""
+        found = self._known.get(id)
+        if found is None and lane.record.faults:
+            return lane.record.faults.get(id)
+        return found
+
+    def flush(self, ended: bool = False) -> None:
+        """Hand what is pending to the operating system; fsync as `durability` says."""
+        if self._pending:
+            self._write_out(b"".join(self._pending))
+            self._pending.clear()
+            if self.durability == "step":
+                self._sync()
+        if ended and self.durability == "run":
+            self._sync()
+
+    def close(self) -> None:
+        """Flush, fsync, and let other processes at the journal. Idempotent."""
+        if self._file < 0:
+            return
+        try:
+            self.flush()
+            self._sync()
+        finally:
+            os.close(self._file)
+            self._file = -1
+
+    # ---------------------------------------------------------------------------------------- writing
+
+    def _append(self, number: int, event: Any) -> None:
+        try:
+            payload = self._codec.encode((number, event))
+        except OSError as error:  # a blob could not be written
+            raise self._full(error) from None
+        self._pending.append(_FRAME.pack(len(payload), xxh32_intdigest(payload)))
+        self._pending.append(payload)
+
+    def _write_out(self, data: bytes) -> None:
+        if self._file < 0:
+            raise JournalError(f"the journal {self.folder} is closed")
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            os.ftruncate(self._file, self._size)  # no half a record; what is pending is kept
+            os.lseek(self._file, self._size, os.SEEK_SET)
+            raise self._full(error) from None
+        self._size += len(data)
+
+    def _full(self, error: OSError) -> JournalError:
+        return JournalError(
+            f"the journal {self.folder} cannot be written: {error.strerror}. Everything finished before is"
+            " in it; make room and resume it"
+        )
+
+    def _sync(self) -> None:
+        try:
+            self._blobs.sync()
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._full(error) from None
+
+
+def _seconds_in(run: RecordedRun) -> float:
+    """Seconds that a resumed run had on its clock: when its last journaled call ended."""
+    ends = [e.started + e.seconds * e.batch for e in run.events if isinstance(e, Entry)]
+    return max(ends, default=0.0)
+
+
+def _lock(file: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no advisory locks on this system
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise JournalError(f"{path} is being written by another process: wait for it, or stop it") from None

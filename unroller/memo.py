@@ -1,0 +1,109 @@
+"""Remembering values by provenance, in memory and on disk.
+
+Equal ids mean equal values, so a memo never has to be asked whether it is still right. Faults are not
+remembered. On disk the records are msgpack in SQLite and the arrays safetensors beside it: several
+processes can share a folder, and opening a stranger's runs no code.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from unroller.arrays import nbytes
+from unroller.codec import BlobStore, Codec
+from unroller.cost import Cost
+from unroller.faults import MemoError
+from unroller.values import Value, arrays_of
+
+Remembered = tuple[Any, Cost]
+
+
+class MemoryMemo:
+    """A bounded dictionary; when full, the values that were made first go.
+
+    max_items: how many values; max_bytes: how much of arrays.
+    """
+
+    def __init__(self, max_items: int = 1_000_000, max_bytes: int = 2 << 30) -> None:
+        self.max_items = max_items
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self._held: dict[bytes, Remembered] = {}
+        self.get = self._held.get  # the very method: a lookup is on the path of every call
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def put(self, id: bytes, value: Any, cost: Cost) -> None:
+        held = self._held
+        held[id] = (value, cost)
+        if isinstance(value, Value):
+            for _, array in arrays_of(value):
+                self.bytes += nbytes(array)
+        while len(held) > self.max_items or (self.bytes > self.max_bytes and len(held) > 1):
+            gone, _ = held.pop(next(iter(held)))
+            if isinstance(gone, Value):
+                self.bytes -= sum(nbytes(array) for _, array in arrays_of(gone))
+
+
+class DiskMemo:
+    """A memo in a folder, behind one in memory.
+
+    Raises MemoError when the folder cannot be used. Safe for several processes at once.
+    """
+
+    def __init__(self, folder: str | Path, max_items: int = 1_000_000) -> None:
+        self.folder = Path(folder)
+        self.memory = MemoryMemo(max_items)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sql = sqlite3.connect(
+                self.folder / "memo.sqlite", isolation_level=None, timeout=30, check_same_thread=False
+            )
+            self._sql.execute("PRAGMA journal_mode=WAL")
+            self._sql.execute("PRAGMA synchronous=NORMAL")
+            self._sql.execute("CREATE TABLE IF NOT EXISTS memo (id BLOB PRIMARY KEY, record BLOB) WITHOUT ROWID")
+        except (OSError, sqlite3.Error) as error:
+            raise MemoError(f"the memo at {folder} cannot be opened: {error}") from None
+        self._codec = Codec(BlobStore(self.folder / "blobs"))
+
+    def __len__(self) -> int:
+        return self._sql.execute("SELECT count(*) FROM memo").fetchone()[0]
+
+    def get(self, id: bytes) -> Remembered | None:
+        found = self.memory.get(id)
+        if found is not None:
+            return found
+        try:
+            row = self._sql.execute("SELECT record FROM memo WHERE id = ?", (id,)).fetchone()
+            if row is None:
+                return None
+            value, cost = self._codec.decode_pair(row[0])
+        except (sqlite3.Error, msgspec.MsgspecError, LookupError, OSError):
+            return None  # a damaged record is a miss: it will be computed, and written, again
+        self.memory.put(id, value, cost)
+        return value, cost
+
+    def put(self, id: bytes, value: Any, cost: Cost) -> None:
+        self.memory.put(id, value, cost)
+        try:
+            record = self._codec.encode((value, cost))
+            self._sql.execute("INSERT OR REPLACE INTO memo VALUES (?, ?)", (id, record))
+        except (sqlite3.Error, OSError) as error:
+            raise MemoError(f"the memo at {self.folder} cannot be written: {error}") from None
+
+    def close(self) -> None:
+        self._sql.close()
+
+
+def as_memo(given: Any) -> Any:
+    """None (no memo), "memory", a folder, or a memo."""
+    if given is None or hasattr(given, "put"):
+        return given
+    if given == "memory":
+        return MemoryMemo()
+    return DiskMemo(given)

@@ -1,0 +1,229 @@
+"""Policies π: which primitive to call next, or to stop and decode.
+
+A policy sees names and types, never a model. It is handed a batch of states and answers with as many
+decisions; `@policy` makes one from a plain function of one state:
+
+    @policy(probes=("answer_entropy",))
+    def until_sure(state):
+        return STOP if state.probe.answer_entropy < 0.3 or not state.allowed else state.allowed[0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+import msgspec
+
+from unroller.cost import Left
+from unroller.faults import PolicyError
+from unroller.problem import Problem
+from unroller.workspace import Workspace
+
+if TYPE_CHECKING:
+    from unroller.actions import Action
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call of a primitive: its action ("name", or "name:preset"), parameters that differ from the
+    preset's, and `draw`, which numbers repeated samples of a stochastic primitive."""
+
+    action: str
+    parameters: Mapping[str, Any] | None = None
+    draw: int = 0
+
+    def __str__(self) -> str:
+        extra = "" if not self.parameters else f"({', '.join(f'{k}={v}' for k, v in self.parameters.items())})"
+        return self.action + extra + (f"#{self.draw}" if self.draw else "")
+
+
+class Decision(msgspec.Struct, frozen=True, tag="decision"):
+    """What a policy decided: calls that may run side by side, or none, which is STOP.
+
+    log_probability: of this decision under the policy, for training; step: filled in by the executor.
+    """
+
+    calls: tuple[Call, ...] = ()
+    log_probability: float | None = None
+    step: int = 0
+
+
+STOP = Decision()
+"""Decode now."""
+
+Decided = Decision | Call | str | Iterable["Call | str"]
+"""What a policy may answer with for one state; a string is an action's name."""
+
+
+class State:
+    """What a policy sees of one problem before it decides.
+
+    problem, workspace; step: decisions made so far; left: what is left of the budget for primitives (the
+    decoder's share is already taken off); allowed: the actions that can be called now; probe: the
+    measurements the policy asked for.
+    """
+
+    __slots__ = ("_actions", "_decisions", "_masked", "left", "probe", "problem", "step", "workspace")
+
+    def __init__(
+        self,
+        problem: Problem,
+        workspace: Workspace,
+        step: int,
+        left: Left,
+        actions: Mapping[str, Action],
+        masked: frozenset[str],
+        probe: Any,
+        decisions: Sequence[Decision],
+    ) -> None:
+        self.problem = problem
+        self.workspace = workspace
+        self.step = step
+        self.left = left
+        self.probe = probe
+        self._decisions = decisions
+        self._actions = actions
+        self._masked = masked
+
+    @property
+    def decisions(self) -> Sequence[Decision]:
+        """The decisions made so far that called something."""
+        return self._decisions[: self.step]
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Actions that are not masked, that apply to the problem, and that the budget affords."""
+        if self.left.steps < 1:
+            return ()
+        return tuple(name for name in self._actions if self.refusal(name) is None)
+
+    @property
+    def mask(self) -> tuple[bool, ...]:
+        """For every action, in the executor's order, whether it is allowed."""
+        open_ = self.left.steps >= 1
+        return tuple(open_ and self.refusal(name) is None for name in self._actions)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Every action there is, allowed or not, in the executor's order."""
+        return tuple(self._actions)
+
+    def refusal(self, name: str) -> str | None:
+        """Why an action cannot be called now, or None if it can."""
+        action = self._actions.get(name)
+        if action is None:
+            return f"no action is called {name!r}; there are: {', '.join(self._actions) or 'none'}"
+        return action.refusal(self.problem, self.left, self._masked)
+
+
+class NoProbes:
+    """Stands in for `state.probe` where the policy declared none."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise PolicyError(f"the policy reads state.probe.{name}: declare it, probes=({name!r},)")
+
+
+NO_PROBES = NoProbes()
+
+
+class Probes(SimpleNamespace):
+    """The probes that a policy declared, as attributes; None where one could not be computed."""
+
+    def __getattr__(self, name: str) -> Any:
+        known = ", ".join(vars(self))
+        raise PolicyError(f"the policy reads state.probe.{name} but declared probes=({known})")
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything with this method (and optionally `name` and `probes`) is a policy.
+
+    It must be a function of the states alone: a run is resumed and replayed by asking again. Randomness
+    is drawn from the problem's seed and the state, as `RandomPolicy` does.
+    """
+
+    def decide(self, states: Sequence[State]) -> Sequence[Decided]: ...
+
+
+class FunctionPolicy:
+    """A policy from a function of one state."""
+
+    def __init__(self, function: Callable[[State], Decided], probes: Sequence[str] = ()) -> None:
+        self.function = function
+        self.name: str = getattr(function, "__name__", "policy")
+        self.probes = tuple(probes)
+        self.__doc__ = function.__doc__
+
+    def __call__(self, state: State) -> Decided:
+        return self.function(state)
+
+    def decide(self, states: Sequence[State]) -> list[Decided]:
+        function = self.function
+        return [function(state) for state in states]
+
+    def __repr__(self) -> str:
+        return f"<policy {self.name}>"
+
+
+class FixedList:
+    """A list of calls, one a step, then STOP. An item that is itself a tuple runs side by side."""
+
+    probes: tuple[str, ...] = ()
+
+    def __init__(self, calls: Iterable[Decided], name: str = "list") -> None:
+        self.decisions = tuple(as_decision(call) for call in calls)
+        self.name = name
+
+    def decide(self, states: Sequence[State]) -> list[Decided]:
+        listed = self.decisions
+        return [listed[s.step] if s.step < len(listed) else STOP for s in states]
+
+    def __repr__(self) -> str:
+        return f"<policy {self.name}: {', '.join(str(c) for d in self.decisions for c in d.calls)}>"
+
+
+def policy(function: Any = None, *, probes: Sequence[str] = ()) -> Any:
+    """Turn a plain function of one state into a policy: `@policy`, or `@policy(probes=(…))`."""
+    if function is not None:
+        return FunctionPolicy(function)
+    return lambda function: FunctionPolicy(function, probes)
+
+
+_BY_NAME: dict[str, Decision] = {}  # decisions to call one action by its bare name, made once
+
+
+def as_decision(decided: Any) -> Decision:
+    """What a policy answered, as a Decision. Raises PolicyError on anything else."""
+    if type(decided) is Decision:
+        return decided
+    if isinstance(decided, str):
+        found = _BY_NAME.get(decided)
+        if found is None:
+            found = _BY_NAME[decided] = Decision((Call(decided),))
+        return found
+    if isinstance(decided, Call):
+        return Decision((decided,))
+    name = getattr(decided, "name", None)
+    if isinstance(name, str):  # a primitive object
+        return as_decision(name)
+    if isinstance(decided, Iterable):
+        return Decision(
+            tuple(call for one in cast("Iterable[Any]", decided) for call in as_decision(one).calls)
+        )
+    raise PolicyError(
+        f"a policy decided {decided!r}: answer with STOP, an action's name, a Call, or several of them"
+    )
+
+
+def as_policy(given: Any) -> Policy:
+    """A policy from a policy, a list of calls, or a function of one state. Raises PolicyError."""
+    if isinstance(given, type):
+        given = given()
+    if isinstance(given, Policy):
+        return given
+    if isinstance(given, (list, tuple)):
+        return FixedList(cast("Sequence[Any]", given))
+    if callable(given):
+        return FunctionPolicy(given)
+    raise PolicyError(f"{given!r} is no policy: give an object with decide(states), a list, or a function")

@@ -1,0 +1,113 @@
+"""Finding what is registered: ours and a stranger's alike, through entry points.
+
+    [project.entry-points."unroller.primitives"]
+    motion = "my_package.motion:motion"
+
+Names are looked up without importing anything; a plug-in is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from unroller.faults import PluginError, UnknownName, UnrollerError
+
+GROUPS = (
+    "values",
+    "primitives",
+    "decoders",
+    "probes",
+    "policies",
+    "planners",
+    "backends",
+    "problems",
+    "scorers",
+    "commands",
+)
+
+ROOMS = ("unroller", "primitives", "policies", "planners", "nano_omni")
+
+
+@lru_cache(maxsize=None)
+def registered(group: str) -> dict[str, EntryPoint]:
+    """Every entry point of a group, by name. Where two packages claim a name, the first installed wins."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=f"unroller.{group}"):
+        found.setdefault(point.name, point)
+    return found
+
+
+@lru_cache(maxsize=None)
+def load(group: str, name: str) -> Any:
+    """Import what is registered under this name.
+
+    Raises UnknownName (with near names) when there is none, PluginError when it cannot be imported.
+    """
+    point = registered(group).get(name)
+    if point is None:
+        one = {"policies": "policy", "values": "value type"}.get(group, group.removesuffix("s"))
+        raise UnknownName(f"no {one} is called {name!r}.{near(name, registered(group))}")
+    return _imported(point.value, f"the plug-in {name!r} of unroller.{group}")
+
+
+def load_path(path: str) -> Any:
+    """Import "package.module:object". Raises PluginError."""
+    if ":" not in path:
+        raise PluginError(f"{path!r} is no plug-in path: write package.module:object")
+    return _imported(path, repr(path))
+
+
+def load_all(group: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Everything of a group that can be imported, and for the rest why not."""
+    found: dict[str, Any] = {}
+    broken: dict[str, str] = {}
+    for name in registered(group):
+        try:
+            found[name] = load(group, name)
+        except UnrollerError as error:
+            broken[name] = str(error)
+    return found, broken
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not known: the nearest one, then all of them."""
+    listed = sorted(known)
+    close = difflib.get_close_matches(name, listed, n=1)
+    did_you_mean = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{did_you_mean} Known: {', '.join(listed) or 'none'}."
+
+
+def _imported(path: str, what: str) -> Any:
+    point = EntryPoint(name="", value=path, group="")
+    try:
+        return point.load()
+    except UnrollerError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        shadow = shadowed(path.split(":")[0].split(".")[0])
+        if shadow:
+            raise PluginError(shadow) from error
+        raise PluginError(f"{what} ({path}) cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def shadowed(room: str) -> str | None:
+    """One clear sentence when a folder beside the user's script stands in the way of one of our rooms."""
+    module = sys.modules.get(room)
+    if room not in ROOMS or module is None:
+        return None
+    home = Path(__file__).resolve().parent.parent
+    places = [Path(p).resolve() for p in getattr(module, "__path__", [])]
+    if module.__file__:
+        places.append(Path(module.__file__).resolve().parent)
+    stranger = next((p for p in places if p.parent != home and p != home), None)
+    if stranger is None:
+        return None
+    return f"{stranger} is in the way of unroller's own package {room!r}: rename it, or start Python elsewhere."

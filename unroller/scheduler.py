@@ -1,0 +1,565 @@
+"""Answers what many unrollings ask for, in batches, without a barrier.
+
+Each problem runs its own copy of equation 1 (`unrolling.unroll`) in a `Lane`. The scheduler collects what
+the lanes ask for: decisions go to the policy together, calls of one action wait in one queue, whichever
+problem and step they come from, and the fullest queue is the next batch. A lane goes on the moment its
+calls are answered; nobody waits for a slower one.
+
+No I/O of its own and no threads: a driver takes batches, has an engine perform them, and gives the
+outcomes back. What must be on disk before the next decision is flushed through the journal it is given.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+import msgspec
+
+from unroller.actions import Action, with_parameters
+from unroller.cost import FREE, Budget, Cost, Left, Spent, left_of
+from unroller.dispatch import Failure
+from unroller.faults import (
+    BudgetOverrun,
+    CallFailed,
+    Fault,
+    NotAllowed,
+    PolicyError,
+    UnknownName,
+    UnrollerError,
+    fault_of,
+)
+from unroller.policy import NO_PROBES, STOP, Call, Decision, Policy, Probes, State, as_decision
+from unroller.primitive import View
+from unroller.problem import Problem
+from unroller.unrolling import Apply, Choose, unroll
+from unroller.workspace import Entry, Workspace
+
+
+class Measured(msgspec.Struct, tag="measured"):
+    """A probe's result: shown to the policy, charged, never in the workspace."""
+
+    id: bytes
+    name: str
+    held: Any = msgspec.field(name="value")
+    step: int = 0
+    cost: Cost = FREE
+    seconds: float = 0.0
+    hit: bool = False
+
+
+class Output(msgspec.Struct, tag="output"):
+    """The decoder's entry, the last event of a run; None where decoding failed."""
+
+    entry: Entry | None
+    seconds: float = 0.0
+
+
+Event = Decision | Entry | Fault | Measured | Output
+"""What happens in a run, in order. The list of them is the truth; everything else is read off it."""
+
+
+class Memo(Protocol):
+    """Remembers values by provenance: (value, charged cost), never faults."""
+
+    def get(self, id: bytes) -> tuple[Any, Cost] | None: ...
+    def put(self, id: bytes, value: Any, cost: Cost) -> None: ...
+
+
+class Recorder(Protocol):
+    """Writes events down. `flush` puts what was written where a killed process cannot lose it."""
+
+    def begin(self, lane: Lane) -> None: ...
+    def write(self, lane: Lane, event: Event) -> None: ...
+    def flush(self, ended: bool = False) -> None: ...
+    def known(self, lane: Lane, id: bytes) -> Entry | Measured | Fault | None: ...
+
+
+class Lane:
+    """One problem on its way through equation 1."""
+
+    __slots__ = (
+        "began",
+        "cost",
+        "decisions",
+        "decoder",
+        "entry",
+        "events",
+        "key",
+        "left",
+        "masked",
+        "outcomes",
+        "probes",
+        "problem",
+        "record",
+        "recorded",
+        "seconds_before",
+        "spent",
+        "step",
+        "unrolling",
+        "waiting",
+        "workspace",
+    )
+
+    def __init__(self, problem: Problem, decoder: Action, left: Left, workspace: Workspace) -> None:
+        self.problem = problem
+        self.decoder = decoder
+        self.left = left
+        self.workspace = workspace
+        self.unrolling: Generator[Any, Any, Any] = unroll(problem, workspace)
+        self.decisions: list[Decision] = []
+        self.step = 0  # decisions made that call something
+        self.cost = FREE
+        self.spent = Spent()
+        self.events: list[Event] = []
+        self.masked: frozenset[str] = frozenset()
+        self.outcomes: list[Entry | None] = []  # of the calls under way, in plan order
+        self.waiting = 0
+        self.probes: dict[str, Any] | None = None
+        self.entry: Entry | None = None  # of the output
+        self.began = perf_counter()
+        self.seconds_before = 0.0  # on the clock before this process resumed it
+        self.key: Any = None  # for whoever admitted it
+        self.record: Any = None  # for the journal
+        self.recorded: deque[Decision] | None = None  # decisions to replay before asking the policy
+
+
+class Job(msgspec.Struct, gc=False):
+    """A call that waits for a batch: whose, which of its calls, and what it sees."""
+
+    lane: Lane
+    slot: int
+    action: Action
+    id: bytes
+    view: View
+    draw: int
+
+
+DECODE, PROBE = -1, -2  # slots of jobs that are not among the calls of a decision
+
+
+class Batch(msgspec.Struct, gc=False):
+    action: Action
+    jobs: list[Job]
+
+
+class Setup(msgspec.Struct, gc=False):
+    """What the lanes of one scheduler share."""
+
+    actions: Mapping[str, Action]
+    decoders: Mapping[str, Action]
+    probes: Sequence[Action]
+    policy: Policy
+    budget: Budget
+    memo: Memo | None
+    recorder: Recorder | None
+    strict: bool
+
+
+class Scheduler:
+    """Holds the lanes in flight. `admit` lanes, `take` a batch, `give` its outcomes, pop `finished`."""
+
+    def __init__(self, setup: Setup, listen: bool = False) -> None:
+        self.setup = setup
+        self.deciding: list[Lane] = []
+        self.queues: dict[Action, list[Job]] = {}
+        self.in_flight: dict[bytes, list[Job]] = {}
+        self.finished: deque[Lane] = deque()
+        self.heard: deque[tuple[Lane, Event]] | None = deque() if listen else None
+        self.active = 0
+        self._custom: dict[bytes, Action] = {}  # actions with a call's own parameters
+        self._clocked = setup.budget.seconds is not None
+
+    # ------------------------------------------------------------------------------------ for drivers
+
+    def admit(self, lane: Lane) -> None:
+        """Start a lane. Decisions in `lane.recorded` are replayed before the policy is asked."""
+        self.active += 1
+        if self.setup.recorder is not None:
+            self.setup.recorder.begin(lane)
+        self._answer(lane, None)
+
+    def take(self) -> Batch | None:
+        """Decide whatever waits for a decision, then the fullest batch there is; None if all is under
+        way or done. Everything finished so far is flushed first."""
+        while self.deciding:
+            self._decide()
+        recorder = self.setup.recorder
+        if recorder is not None:
+            recorder.flush()
+        queues = self.queues
+        if not queues:
+            return None
+        if len(queues) == 1:
+            action = next(iter(queues))
+        else:
+            # Fullness, not length: a full batch of a small model does not wait for a larger one's.
+            action = max(queues, key=lambda a: min(1.0, len(queues[a]) / a.max_batch))
+        jobs = queues[action]
+        limit = action.max_batch
+        if len(jobs) <= limit:
+            del queues[action]
+            return Batch(action, jobs)
+        queues[action] = jobs[limit:]
+        return Batch(action, jobs[:limit])
+
+    def give(self, batch: Batch, outcomes: Sequence[Any], started: float) -> None:
+        """Deliver a batch's outcomes to the lanes that asked, and to those that asked for the same."""
+        jobs = batch.jobs
+        seconds = (perf_counter() - started) / len(jobs)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if type(outcome) is Failure:
+                self._failed(job, outcome, seconds)
+            else:
+                self._made(job, outcome, seconds, started, len(jobs))
+
+    # ---------------------------------------------------------------------------------------- deciding
+
+    def _decide(self) -> None:
+        recorder = self.setup.recorder
+        if recorder is not None:
+            recorder.flush()  # a call is finished when it is journaled, which is before the next decision
+        if self.setup.probes:
+            lanes = [lane for lane in self.deciding if self._measured(lane)]
+        else:
+            lanes = self.deciding
+        self.deciding = []
+        asked: list[Lane] = []
+        states: list[State] = []
+        for lane in lanes:
+            if lane.recorded:
+                self._decided(lane, lane.recorded.popleft())
+                continue
+            left = self._left(lane)
+            if left.steps < 1 or left.seconds <= 0:
+                self._decided(lane, STOP)
+                continue
+            asked.append(lane)
+            states.append(self._state(lane, left))
+        if not asked:
+            return
+        try:
+            decided = self.setup.policy.decide(states)
+            if len(decided) != len(asked):
+                raise PolicyError(f"the policy made {len(decided)} decisions for {len(asked)} states")
+        except Exception as error:
+            self._policy_failed(asked, states, error)
+            return
+        for lane, answer in zip(asked, decided, strict=True):
+            try:
+                decision = as_decision(answer)
+            except PolicyError as error:
+                decision = self._stopped_by(lane, error)
+            self._decided(lane, decision)
+
+    def _left(self, lane: Lane) -> Left:
+        left = lane.left
+        seconds = left.seconds
+        if self._clocked:
+            seconds -= lane.seconds_before + perf_counter() - lane.began
+        return Left(left.model_calls, left.tokens, left.price, left.steps - lane.step, seconds)
+
+    def _state(self, lane: Lane, left: Left) -> State:
+        probes: Any = NO_PROBES if lane.probes is None else Probes(**lane.probes)
+        return State(
+            lane.problem,
+            lane.workspace,
+            lane.step,
+            left,
+            self.setup.actions,
+            lane.masked,
+            probes,
+            lane.decisions,
+        )
+
+    def _policy_failed(self, lanes: list[Lane], states: list[State], error: Exception) -> None:
+        """A policy raised for several problems at once: ask for each alone, so that only those it cannot
+        decide stop here and decode from what they have."""
+        for lane, state in zip(lanes, states, strict=True):
+            try:
+                if len(lanes) == 1:
+                    raise error
+                decision = as_decision(self.setup.policy.decide([state])[0])
+            except Exception as alone:
+                decision = self._stopped_by(lane, alone)
+            self._decided(lane, decision)
+
+    def _stopped_by(self, lane: Lane, error: Exception) -> Decision:
+        name = str(getattr(self.setup.policy, "name", type(self.setup.policy).__name__))
+        self._fault(lane, fault_of(error, action=name, step=lane.step, phase="decide"), error)
+        return STOP
+
+    def _decided(self, lane: Lane, decision: Decision) -> None:
+        if decision.step != lane.step:
+            decision = Decision(decision.calls, decision.log_probability, lane.step)
+        if decision.calls:
+            lane.step += 1
+            lane.decisions.append(decision)
+        lane.probes = None
+        self._happened(lane, decision)
+        self._answer(lane, decision)
+
+    # ----------------------------------------------------------------------------------------- calling
+
+    def _answer(self, lane: Lane, answer: Any) -> None:
+        """Send equation 1 what it asked for, and see what it asks for next."""
+        try:
+            request = lane.unrolling.send(answer)
+        except StopIteration as end:
+            lane.workspace, lane.entry = end.value
+            self._end(lane)
+            return
+        lane.workspace = request.C
+        kind = type(request)
+        if kind is Choose:
+            self.deciding.append(lane)
+        elif kind is Apply:
+            self._apply(lane, request.calls)
+        else:
+            lane.outcomes = [None]
+            lane.waiting = 1
+            if self._call(lane, DECODE, lane.decoder, 0):
+                self._answer(lane, lane.outcomes[0])
+
+    def _apply(self, lane: Lane, calls: tuple[Call, ...]) -> None:
+        lane.outcomes = [None] * len(calls)
+        lane.waiting = len(calls)
+        ready = False
+        for slot, call in enumerate(calls):
+            try:
+                action = self._allowed(lane, call)
+            except Exception as error:
+                lane.waiting -= 1
+                phase = "refused" if isinstance(error, NotAllowed) else "decide"
+                self._fault(lane, fault_of(error, action=str(call), step=lane.step - 1, phase=phase), error)
+                ready = lane.waiting == 0
+                continue
+            if action.cost is not FREE:
+                lane.left.take(action.cost)  # reserved; what is not charged comes back
+            ready = self._call(lane, slot, action, call.draw)
+        if ready:
+            self._answer(lane, [entry for entry in lane.outcomes if entry is not None])
+
+    def _allowed(self, lane: Lane, call: Call) -> Action:
+        """The action of a call. Raises UnknownName, NotAllowed, or ContractError for its parameters."""
+        action = self.setup.actions.get(call.action)
+        if action is None:
+            known = ", ".join(self.setup.actions) or "none"
+            raise UnknownName(f"the policy chose {call.action!r}; the actions are: {known}")
+        if call.parameters:
+            action = self._with_parameters(action, call)
+        refused = action.refusal(lane.problem, lane.left, lane.masked)
+        if refused is not None:
+            raise NotAllowed(refused)
+        return action
+
+    def _with_parameters(self, action: Action, call: Call) -> Action:
+        key = msgspec.json.encode([call.action, call.parameters], order="sorted")
+        found = self._custom.get(key)
+        if found is None:
+            found = self._custom[key] = with_parameters(action, call)
+        return found
+
+    def _call(self, lane: Lane, slot: int, action: Action, draw: int) -> bool:
+        """Find the value of a call, or queue it. True if that answered the lane's last open call."""
+        setup = self.setup
+        id = action.id(lane.problem, lane.workspace, draw)
+        if setup.recorder is not None and (known := setup.recorder.known(lane, id)) is not None:
+            if isinstance(known, Fault):
+                return self._failed_before(lane, slot, action, known)
+            return self._found(lane, slot, action, id, known.held, known.cost, draw, known)
+        if setup.memo is not None and (remembered := setup.memo.get(id)) is not None:
+            return self._found(lane, slot, action, id, remembered[0], remembered[1], draw, None)
+        job = Job(lane, slot, action, id, action.view(lane.problem, lane.workspace, id), draw)
+        if setup.memo is not None:
+            others = self.in_flight.get(id)
+            if others is not None:  # somebody is waiting for the very same value
+                others.append(job)
+                return False
+            self.in_flight[id] = []
+        queue = self.queues.get(action)
+        if queue is None:
+            self.queues[action] = [job]
+        else:
+            queue.append(job)
+        return False
+
+    def _measured(self, lane: Lane) -> bool:
+        """Whether the lane's probes are all there; asks for them if they have not been."""
+        if lane.probes is not None:
+            return True
+        lane.probes = {}
+        lane.waiting = len(self.setup.probes)
+        for action in self.setup.probes:
+            refused = action.refusal(lane.problem, lane.left, lane.masked)
+            if refused is not None:
+                lane.probes[action.primitive.name] = None
+                lane.waiting -= 1
+                continue
+            if action.cost is not FREE:
+                lane.left.take(action.cost)
+            self._call(lane, PROBE, action, 0)
+        return lane.waiting == 0
+
+    # ---------------------------------------------------------------------------------------- outcomes
+
+    def _found(
+        self, lane: Lane, slot: int, action: Action, id: bytes, held: Any, cost: Cost, draw: int, known: Any
+    ) -> bool:
+        lane.spent.hits += 1
+        step = lane.step - 1 if slot >= 0 else lane.step
+        if slot == PROBE:
+            event: Any = Measured(id, action.primitive.name, held, step, cost, 0.0, True)
+        else:
+            began = perf_counter() - lane.began
+            event = Entry(id, action.name, held, step, cost, 0.0, began, 1, True, draw)
+        if known is not None and known.step == step:
+            event = known  # from the journal, as it was when it happened
+        return self._settle(lane, slot, action, event, cost)
+
+    def _made(self, job: Job, value: Any, seconds: float, started: float, batch: int) -> None:
+        action, lane, view = job.action, job.lane, job.view
+        cost = action.cost if view.charged is None else view.charged
+        memo = self.setup.memo
+        if memo is not None:
+            memo.put(job.id, value, cost)
+        lane.spent.seconds += seconds
+        lane.spent.computed += 1
+        step = lane.step - 1 if job.slot >= 0 else lane.step
+        if job.slot == PROBE:
+            event: Any = Measured(job.id, action.primitive.name, value, step, cost, seconds)
+        else:
+            began = started - lane.began
+            event = Entry(job.id, action.name, value, step, cost, seconds, began, batch, False, job.draw)
+        self._resume(job, self._settle(lane, job.slot, action, event, cost))
+        if memo is not None:
+            for twin in self.in_flight.pop(job.id):
+                found = self._found(twin.lane, twin.slot, action, job.id, value, cost, twin.draw, None)
+                self._resume(twin, found)
+
+    def _settle(self, lane: Lane, slot: int, action: Action, event: Any, cost: Cost) -> bool:
+        """Charge a value and put it where it belongs. True if that was the lane's last open call."""
+        lane.waiting -= 1
+        if cost is not FREE or action.cost is not FREE:
+            refused = self._charge(lane, action, cost)
+            if refused is not None:
+                fault = fault_of(refused, action=action.name, step=event.step, id=event.id)
+                self._fault(lane, fault, refused)
+                return lane.waiting == 0
+        if slot == PROBE:
+            assert lane.probes is not None
+            lane.probes[event.name] = event.held
+        else:
+            lane.outcomes[slot if slot >= 0 else 0] = event
+        if slot != DECODE:
+            self._happened(lane, event)
+        return lane.waiting == 0
+
+    def _charge(self, lane: Lane, action: Action, cost: Cost) -> BudgetOverrun | None:
+        """Take the charge off the budget in place of what was reserved for it."""
+        _refund(lane.left, action.cost)
+        if lane.left.affords(cost):
+            lane.left.take(cost)
+            lane.cost += cost
+            return None
+        allowance = Cost(
+            int(min(cost.model_calls, lane.left.model_calls)),
+            int(min(cost.tokens, lane.left.tokens)),
+            min(cost.price, lane.left.price),
+        )
+        lane.left.take(allowance)
+        lane.cost += allowance
+        return BudgetOverrun(
+            f"{action.name} declared at most {action.cost} and charged {cost}, more than was left: its value"
+            " was dropped; let its `cost` state the true bound"
+        )
+
+    def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
+        jobs = [job]
+        if self.setup.memo is not None:
+            jobs += self.in_flight.pop(job.id)
+        for each in jobs:
+            lane = each.lane
+            lane.spent.seconds += seconds
+            fault = fault_of(
+                failure.error,
+                action=each.action.name,
+                step=lane.step - 1 if each.slot >= 0 else lane.step,
+                id=each.id,
+                attempts=failure.attempts,
+                seconds=seconds,
+                phase={DECODE: "decode", PROBE: "probe"}.get(each.slot, "call"),
+            )
+            self._resume(each, self._without(lane, each.slot, each.action, fault, failure.error))
+
+    def _failed_before(self, lane: Lane, slot: int, action: Action, fault: Fault) -> bool:
+        """A fault in the journal: the call was made, and failed; it is not made again."""
+        lane.spent.hits += 1
+        return self._without(lane, slot, action, fault, UnrollerError(fault.message))
+
+    def _without(self, lane: Lane, slot: int, action: Action, fault: Fault, error: Exception) -> bool:
+        """Go on without a call that failed: nothing is charged, and the action is masked for this
+        problem. True if that was the lane's last open call."""
+        lane.waiting -= 1
+        if action.cost is not FREE:
+            _refund(lane.left, action.cost)
+        if slot >= 0:
+            lane.masked |= {action.name}
+        elif slot == PROBE and lane.probes is not None:
+            lane.probes[action.primitive.name] = None
+        self._fault(lane, fault, error)
+        return lane.waiting == 0
+
+    def _resume(self, job: Job, ready: bool) -> None:
+        if not ready:
+            return
+        lane = job.lane
+        if job.slot == PROBE:
+            self.deciding.append(lane)
+        elif job.slot == DECODE:
+            self._answer(lane, lane.outcomes[0])
+        else:
+            self._answer(lane, [entry for entry in lane.outcomes if entry is not None])
+
+    def _fault(self, lane: Lane, fault: Fault, error: Exception) -> None:
+        self._happened(lane, fault)
+        if self.setup.strict:
+            raise CallFailed(fault) from error
+
+    def _happened(self, lane: Lane, event: Event) -> None:
+        lane.events.append(event)
+        if self.setup.recorder is not None:
+            self.setup.recorder.write(lane, event)
+        if self.heard is not None:
+            self.heard.append((lane, event))
+
+    def _end(self, lane: Lane) -> None:
+        seconds = lane.seconds_before + perf_counter() - lane.began
+        self._happened(lane, Output(lane.entry, seconds))
+        if self.setup.recorder is not None:
+            self.setup.recorder.flush(ended=True)
+        self.active -= 1
+        self.finished.append(lane)
+
+
+def _refund(left: Left, cost: Cost) -> None:
+    left.model_calls += cost.model_calls
+    left.tokens += cost.tokens
+    left.price += cost.price
+
+
+def new_lane(
+    setup: Setup, problem: Problem, workspace: Workspace, decoder: Action, spent: Cost = FREE
+) -> Lane:
+    """A lane for a problem, what `spent` already cost taken off its budget. Raises BudgetError."""
+    left = left_of(setup.budget, decoder.cost)
+    if spent is not FREE:
+        left.model_calls = max(0, left.model_calls - spent.model_calls)
+        left.tokens = max(0, left.tokens - spent.tokens)
+        left.price = max(0.0, left.price - spent.price)
+    lane = Lane(problem, decoder, left, workspace)
+    lane.cost = spent
+    return lane
+

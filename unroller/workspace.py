@@ -1,0 +1,179 @@
+"""The shared workspace C_t: append-only, persistent, O(1) to extend and to fork.
+
+A workspace is a node that points to the one it extends, so composing copies nothing and forking is a
+reference. What a primitive reads is a *chain*: the entries of the value types it declared, oldest to
+newest, with one digest over them. Chains are built on demand and extended by one link a step, so
+provenance costs one hash however long the context is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+from xxhash import xxh3_128_digest
+
+from unroller.cost import FREE, Cost
+from unroller.rendering import Segment
+from unroller.values import Value
+
+V = TypeVar("V", bound=Value)
+Kinds = tuple[type[Value], ...]
+
+
+class Entry(msgspec.Struct, tag="entry"):
+    """A value in the workspace, and how it came there.
+
+    id: 16 bytes, H(primitive@version, parameters, model fingerprint, digests of the inputs it declared,
+    draw); equal ids mean equal values, wherever and whenever they were made. The rest stands beside the
+    id: action (name, or name:preset), step (which decision), cost (charged), seconds (this sample's share
+    of its batch), batch (how many samples shared the model call), hit (found in the memo, not computed).
+    """
+
+    id: bytes
+    action: str
+    held: Any = msgspec.field(name="value")
+    step: int = 0
+    cost: Cost = FREE
+    seconds: float = 0.0
+    started: float = 0.0
+    batch: int = 1
+    hit: bool = False
+    draw: int = 0
+
+    @property
+    def value(self) -> Any:
+        """The value. One that came back from disk is read when it is first asked for."""
+        held = self.held
+        if type(held) is Stored:
+            held = self.held = held.load()
+        return held
+
+    @property
+    def kind(self) -> type[Value]:
+        """The value's type, known without reading it from disk."""
+        held = self.held
+        return held.kind if type(held) is Stored else type(held)
+
+
+class Stored:
+    """A value still on disk: its type is known, its content is read when asked for."""
+
+    __slots__ = ("kind", "load")
+
+    def __init__(self, kind: type[Value], load: Any) -> None:
+        self.kind = kind
+        self.load = load
+
+
+class Chain(msgspec.Struct, frozen=True, gc=False):
+    """The entries of some value types, as a list from the newest back, with a digest over all of it."""
+
+    newest: Entry | None
+    older: Chain | None
+    digest: bytes
+    length: int
+
+    def entries(self) -> list[Entry]:
+        """Oldest first, as they were written."""
+        found: list[Entry] = []
+        link: Chain | None = self
+        while link is not None and link.newest is not None:
+            found.append(link.newest)
+            link = link.older
+        found.reverse()
+        return found
+
+
+NOTHING_READ = Chain(None, None, b"", 0)
+
+
+class Workspace:
+    """C_t. Make the empty one with `Workspace()` and longer ones with `compose`."""
+
+    __slots__ = ("_chains", "entry", "parent", "size")
+
+    def __init__(self, parent: Workspace | None = None, entry: Entry | None = None) -> None:
+        self.parent = parent
+        self.entry = entry
+        self.size: int = 0 if parent is None else parent.size + 1
+        self._chains: dict[Kinds, Chain] | None = None
+
+    def compose(self, entry: Entry) -> Workspace:
+        """C ⊕ entry: a new workspace; this one is unchanged and shared."""
+        return Workspace(self, entry)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Entries in the order they were written."""
+        return iter(self.chain((Value,)).entries())
+
+    def __getitem__(self, index: int) -> Entry:
+        return self.chain((Value,)).entries()[index]
+
+    def __repr__(self) -> str:
+        return f"Workspace({', '.join(entry.action for entry in self)})"
+
+    def at(self, size: int) -> Workspace:
+        """The workspace as it was when it held `size` entries."""
+        if not 0 <= size <= self.size:
+            raise IndexError(f"this workspace held 0 to {self.size} entries, never {size}")
+        node = self
+        while node.size > size:
+            assert node.parent is not None
+            node = node.parent
+        return node
+
+    def chain(self, kinds: Kinds) -> Chain:
+        """The entries of these types (and their subclasses), in written order, with their digest."""
+        chains = self._chains
+        if chains is not None and kinds in chains:
+            return chains[kinds]
+        unlinked: list[Entry] = []
+        node = self
+        found = NOTHING_READ
+        while node.parent is not None:
+            chains = node._chains
+            if chains is not None and kinds in chains:
+                found = chains[kinds]
+                break
+            unlinked.append(node.entry)  # type: ignore[arg-type]  # only the root has no entry
+            node = node.parent
+        for entry in reversed(unlinked):
+            if issubclass(entry.kind, kinds):
+                digest = xxh3_128_digest(found.digest + entry.id)
+                found = Chain(entry, found, digest, found.length + 1)
+        if self._chains is None:
+            self._chains = {}
+        self._chains[kinds] = found
+        return found
+
+    def latest(self, kind: type[V]) -> V | None:
+        """The newest value of this type, or None."""
+        newest = self.chain((kind,)).newest
+        return None if newest is None else newest.value
+
+    def all(self, kind: type[V]) -> list[V]:
+        """Every value of this type ever written, oldest first."""
+        return [entry.value for entry in self.chain((kind,)).entries()]
+
+    def current(self, kind: type[V]) -> list[V]:
+        """The values of this type that stand: of those that replace one another, only the newest."""
+        return standing(self.all(kind))
+
+    def segments(self) -> list[Segment]:
+        """The whole context as a model reads it, in the order it was written."""
+        return [segment for entry in self for segment in entry.value.render()]
+
+
+def standing(values: list[V]) -> list[V]:
+    """`values` without those that a later one of the same type and slot replaces."""
+    kept: dict[Any, V] = {}
+    for i, value in enumerate(values):
+        key = (type(value), value.slot) if value.composes == "replace" else i
+        kept.pop(key, None)
+        kept[key] = value
+    return list(kept.values())
