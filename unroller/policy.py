@@ -34,7 +34,11 @@ class Call(msgspec.Struct, frozen=True):
     draw: int = 0
 
     def __str__(self) -> str:
-        extra = "" if not self.parameters else f"({', '.join(f'{k}={v}' for k, v in self.parameters.items())})"
+        extra = (
+            ""
+            if not self.parameters
+            else f"({', '.join(f'{k}={v}' for k, v in self.parameters.items())})"
+        )
         return self.action + extra + (f"#{self.draw}" if self.draw else "")
 
 
@@ -64,7 +68,16 @@ class State:
     measurements the policy asked for.
     """
 
-    __slots__ = ("_actions", "_decisions", "_masked", "left", "probe", "problem", "step", "workspace")
+    __slots__ = (
+        "_actions",
+        "_decisions",
+        "_masked",
+        "left",
+        "probe",
+        "problem",
+        "step",
+        "workspace",
+    )
 
     def __init__(
         self,
@@ -108,6 +121,11 @@ class State:
     def actions(self) -> tuple[str, ...]:
         """Every action there is, allowed or not, in the executor's order."""
         return tuple(self._actions)
+
+    def provided(self, name: str) -> bool:
+        """Whether an action exists and a backend provides what it needs, whatever the budget says."""
+        action = self._actions.get(name)
+        return action is not None and action.missing is None
 
     def refusal(self, name: str) -> str | None:
         """Why an action cannot be called now, or None if it can."""
@@ -226,4 +244,6 @@ def as_policy(given: Any) -> Policy:
         return FixedList(cast("Sequence[Any]", given))
     if callable(given):
         return FunctionPolicy(given)
-    raise PolicyError(f"{given!r} is no policy: give an object with decide(states), a list, or a function")
+    raise PolicyError(
+        f"{given!r} is no policy: give an object with decide(states), a list, or a function"
+    )

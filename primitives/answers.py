@@ -1,0 +1,64 @@
+"""Answering questions from the problem and all of its context, and how sure the answer is."""
+
+from __future__ import annotations
+
+from unroller.capabilities import AnswerScorer, Prompt
+from unroller.primitive import View, decoder, probe
+from unroller.problem import Problem
+from unroller.rendering import ImageSegment, Segment, TextSegment, escape
+from unroller.values import Answer
+
+
+def a_question_with_choices(problem: Problem) -> str | None:
+    if problem.question is None:
+        return "needs a question"
+    return None if len(problem.choices) >= 2 else "needs at least two choices to score"
+
+
+def question_prompt(view: View) -> Prompt:
+    """Photos, then context in the order it was written, then the question: what a model has read for one
+    step stays a prefix of what it reads for the next."""
+    segments: list[Segment] = []
+    for i, image in enumerate(view.images):
+        segments.append(ImageSegment(image.pixels, f"photo {i + 1}"))
+    segments += view.segments()
+    choices = "\n".join(f"- {escape(choice)}" for choice in view.choices)
+    segments.append(TextSegment(f"{escape(view.question)}\n{choices}"))
+    return Prompt(tuple(segments))
+
+
+def _scored(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]:
+    prompts = [question_prompt(view) for view in views]
+    scored = scorer.score_answers(prompts, [view.choices for view in views])
+    return [_answer(view, p) for view, p in zip(views, scored, strict=True)]
+
+
+def _answer(view: View, probabilities) -> Answer | Exception:
+    if isinstance(probabilities, Exception):
+        return probabilities
+    p = tuple(float(q) for q in probabilities)
+    best = max(range(len(p)), key=p.__getitem__)
+    return Answer(view.choices[best], view.choices, best, p)
+
+
+@decoder(task="spatial", writes=Answer, needs=AnswerScorer, batched=True, applies=a_question_with_choices)
+def spatial(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]:
+    """The most probable choice for a question about the space that photos show."""
+    return _scored(views, scorer)
+
+
+@decoder(
+    task="understanding", writes=Answer, needs=AnswerScorer, batched=True, applies=a_question_with_choices
+)
+def understanding(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]:
+    """The most probable choice for a question about pictures."""
+    return _scored(views, scorer)
+
+
+@probe(needs=AnswerScorer, batched=True, applies=a_question_with_choices)
+def answer_entropy(views: list[View], scorer: AnswerScorer) -> list[float | Exception]:
+    """Entropy, in nats, of the answer that would be given now."""
+    answers = _scored(views, scorer)
+    return [a if isinstance(a, Exception) else (a.entropy or 0.0) for a in answers]
+
+

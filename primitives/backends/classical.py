@@ -1,0 +1,211 @@
+"""Two-view geometry as a backend: any photographs, no weights.
+
+Pose by SIFT and MAGSAC, depth by rectification (or a plane sweep) and dense stereo, views by rotation
+homography and depth warp. OpenCV is imported at the first call. Geometry alone cannot know scale: a pose
+from two photos has a translation of length 1, and depth is in units of the distance between the cameras.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from unroller.arrays import to_numpy
+from unroller.capabilities import (
+    DepthEstimator,
+    DepthRequest,
+    Outcomes,
+    PhotoPair,
+    PoseEstimator,
+    ViewRequest,
+    ViewSynthesizer,
+)
+from unroller.faults import InputError, MissingCapability
+from unroller.problem import Intrinsics
+from unroller.values import CameraPose, DepthMap, Image, NovelViews
+from xxhash import xxh3_128_digest
+
+DEFAULT_FOV = 60.0
+"""Degrees across the longer side, where neither the problem nor EXIF knows: a phone's main camera has
+about 65, a normal lens 47."""
+
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}
+"""Named directions as signs of (yaw to the right, pitch upwards)."""
+
+REMEMBERED = 64
+"""Matched photo pairs kept: depth after pose, and decoding after both, match the same two photos again."""
+
+
+class Classical:
+    """`PoseEstimator`, `ViewSynthesizer` and `DepthEstimator` for photographs.
+
+    Deterministic: equal pictures, cameras and seeds give equal results. Raises MissingCapability at the
+    first call where OpenCV is not installed.
+    """
+
+    name = "classical"
+    fingerprint = "classical-1"
+    max_batch = 16
+    extra = "vision"
+    provides: ClassVar[tuple[type[Any], ...]] = (PoseEstimator, ViewSynthesizer, DepthEstimator)
+
+    def __init__(self) -> None:
+        self._poses: OrderedDict[tuple[bytes, ...], Any] = OrderedDict()
+
+    def estimate_pose(
+        self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]
+    ) -> Outcomes[CameraPose]:
+        """Scale "unit" (the translation is a direction), or "none" where the camera only turned."""
+        return _each(self._pose, zip(pairs, seeds, strict=True))
+
+    def estimate_depth(
+        self, requests: Sequence[DepthRequest], *, seeds: Sequence[int]
+    ) -> Outcomes[DepthMap]:
+        """Unit "metre" where the request's pose is metric, "baseline" otherwise. Needs a second photo."""
+        return _each(self._depth, zip(requests, seeds, strict=True))
+
+    def synthesize_views(
+        self, requests: Sequence[ViewRequest], *, seeds: Sequence[int]
+    ) -> Outcomes[NovelViews]:
+        """Named directions by rotation homography; a camera that moves needs the photo's depth."""
+        return _each(self._views, zip(requests, seeds, strict=True))
+
+    def _pose(self, pair: PhotoPair, seed: int) -> CameraPose:
+        found = self._matched(pair, seed)
+        cameras = {
+            "first": _camera(pair.first, pair.first_camera),
+            "second": _camera(pair.second, pair.second_camera),
+        }
+        assumed = [which for which, camera in cameras.items() if camera.source == "default"]
+        notes = [found.note] if found.note else []
+        if assumed:
+            which = "both photos" if len(assumed) == 2 else f"the {assumed[0]} photo"
+            notes.append(f"The focal length of {which} is assumed ({DEFAULT_FOV:g}° field of view).")
+        return CameraPose.from_matrix(
+            found.matrix,
+            scale="unit" if np.any(found.translation) else "none",
+            inliers=int(found.inliers),
+            matches=int(found.matches),
+            confidence=float(np.clip(found.confidence, 0, 1)),
+            note=" ".join(notes),
+        )
+
+    def _depth(self, request: DepthRequest, seed: int) -> DepthMap:
+        from primitives.backends.stereo import two_view_depth
+
+        if request.second is None:
+            raise InputError(
+                "depth from geometry needs a second photo of the scene, taken from a step aside; with one"
+                " photo choose a backend with a learned depth model"
+            )
+        pose, points = request.pose, None
+        if pose is None:
+            pair = PhotoPair(request.photo, request.second, request.camera, request.second_camera)
+            found = self._matched(pair, seed)
+            rotation, translation, points = found.rotation, found.translation, (found.points_a, found.points_b)
+        else:
+            rotation, translation = pose.rotation_matrix, np.asarray(pose.translation)
+        depth, valid, _, _ = two_view_depth(
+            _pixels(request.photo),
+            _pixels(request.second),
+            _camera(request.photo, request.camera).matrix,
+            _camera(request.second, request.second_camera).matrix,
+            rotation,
+            translation,
+            points,
+        )
+        unit = "metre" if pose is not None and pose.scale == "metric" else "baseline"
+        return DepthMap(depth, valid, unit, request.index)
+
+    def _views(self, request: ViewRequest, seed: int) -> NovelViews:
+        from primitives.backends.view_warp import rotate_view, warp_by_depth, warp_by_rotation
+
+        pixels, k = _pixels(request.photo), _camera(request.photo, request.camera).matrix
+        views: list[tuple[Any, Any]] = []
+        poses: list[tuple[tuple[float, float, float], tuple[float, float, float]]] = []
+        names: list[str] = []
+        for direction in request.directions:
+            if direction not in DIRECTIONS:
+                known = ", ".join(DIRECTIONS)
+                raise InputError(f"no direction is called {direction!r}: choose among {known}")
+            right, up = (sign * math.radians(request.degrees) for sign in DIRECTIONS[direction])
+            views.append(rotate_view(pixels, k, yaw=right, pitch=up))
+            poses.append(((0.0, 0.0, 0.0), (up, right, 0.0)))
+            names.append(direction)
+        if request.pose is not None:
+            pose = request.pose
+            if not any(pose.translation):
+                views.append(warp_by_rotation(pixels, k, pose.rotation_matrix))
+            elif request.depth is None:
+                raise InputError(
+                    "a camera that moves needs the photo's depth: give a second photo, so that"
+                    " depth_estimate can write it into the context"
+                )
+            else:
+                depth = to_numpy(request.depth.depth)
+                valid = depth > 0 if request.depth.valid is None else to_numpy(request.depth.valid)
+                views.append(warp_by_depth(pixels, depth, valid, k, pose.matrix))
+            poses.append((pose.translation, pose.rotation))
+            names.append("pose")
+        if not views:
+            raise InputError("no view was asked for: name directions to look, or give a pose")
+        return NovelViews(
+            np.stack([view for view, _ in views]),
+            tuple(names),
+            np.stack([seen for _, seen in views]),
+            request.index,
+            tuple(poses),
+        )
+
+    def _matched(self, pair: PhotoPair, seed: int) -> Any:
+        """The relative pose of a pair, remembered. Raises GeometryError, remembered too."""
+        from primitives.backends.two_view import relative_pose
+
+        first, second = _pixels(pair.first), _pixels(pair.second)
+        k_a = _camera(pair.first, pair.first_camera).matrix
+        k_b = _camera(pair.second, pair.second_camera).matrix
+        key = tuple(
+            xxh3_128_digest(np.ascontiguousarray(array).data) for array in (first, second, k_a, k_b)
+        ) + (b"%d,%d" % (first.shape[1], second.shape[1]),)
+        found = self._poses.get(key)
+        if found is None:
+            try:
+                found = relative_pose(first, second, k_a, k_b, seed=0)
+            except ValueError as error:
+                found = error
+            self._poses[key] = found
+            if len(self._poses) > REMEMBERED:
+                self._poses.popitem(last=False)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def _each(work: Callable[..., Any], samples: Any) -> list[Any]:
+    """One outcome a sample: what geometry refuses becomes that sample's InputError."""
+    try:
+        from primitives.backends.pinhole import GeometryError
+    except ImportError as error:
+        raise MissingCapability(
+            f"the classical backend needs OpenCV ({error}): pip install 'unroller[vision]'"
+        ) from None
+    outcomes: list[Any] = []
+    for sample in samples:
+        try:
+            outcomes.append(work(*sample))
+        except (GeometryError, InputError) as error:
+            outcomes.append(InputError(str(error)))
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes
+
+
+def _pixels(photo: Image) -> np.ndarray[Any, Any]:
+    return to_numpy(photo.pixels)
+
+
+def _camera(photo: Image, known: Intrinsics | None) -> Intrinsics:
+    return known if known is not None else Intrinsics.default(*photo.size, fov_degrees=DEFAULT_FOV)

@@ -1,0 +1,115 @@
+"""Plans: what to call, laid out before the first call.
+
+A plan is a directed acyclic graph of calls (networkx). It runs as a policy: at each step, every call whose
+predecessors are done, side by side. A call whose predecessor failed has nothing to stand on and is left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from unroller.actions import Action
+from unroller.faults import PlanError
+from unroller.policy import STOP, Call, Decided, Decision, State, as_decision
+from unroller.problem import Problem
+
+if TYPE_CHECKING:
+    from unroller.executor import Executor
+
+
+class Plan:
+    """A DAG of calls. Nodes are `Call`s; an edge a → b says that b waits for a.
+
+    Raises PlanError when the graph has a cycle.
+    """
+
+    def __init__(self, calls: Iterable[Any] = (), edges: Iterable[tuple[Any, Any]] = ()) -> None:
+        import networkx
+
+        self.graph: Any = networkx.DiGraph()
+        self.graph.add_nodes_from(one for call in calls for one in as_decision(call).calls)
+        for before, after in edges:
+            self.graph.add_edge(_call(before), _call(after))
+        if not networkx.is_directed_acyclic_graph(self.graph):
+            cycle = " → ".join(str(a) for a, _ in networkx.find_cycle(self.graph))
+            raise PlanError(f"the plan goes round in a circle: {cycle} → …")
+
+    @classmethod
+    def chain(cls, calls: Sequence[Any]) -> Plan:
+        """One call after the other."""
+        return cls(calls, zip(calls, calls[1:], strict=False))
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every call, each after those it waits for."""
+        import networkx
+
+        return list(networkx.lexicographical_topological_sort(self.graph, key=str))
+
+    def layers(self) -> list[list[Call]]:
+        """The calls by when they can start: everything in one layer can run side by side."""
+        import networkx
+
+        return [list(layer) for layer in networkx.topological_generations(self.graph)]
+
+    def ready(self, done: set[Call], failed: set[Call]) -> list[Call]:
+        """Calls not yet made whose predecessors are all done and have not failed."""
+        return [
+            call
+            for call in self.graph.nodes
+            if call not in done
+            and all(p in done and p not in failed for p in self.graph.predecessors(call))
+        ]
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Lays out a plan for a problem from what can be called: actions by name, with the types that their
+    primitives read and write."""
+
+    def plan(self, problem: Problem, actions: Mapping[str, Action]) -> Plan: ...
+
+
+class PlannedPolicy:
+    """A planner's plan, as a policy: made once a problem, carried out side by side."""
+
+    probes: tuple[str, ...] = ()
+
+    def __init__(self, planner: Planner, executor: Executor) -> None:
+        if not isinstance(planner, Planner):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise PlanError(f"{planner!r} is no planner: it has no plan(problem, actions)")
+        self.planner = planner
+        self.executor = executor
+        self.name = str(getattr(planner, "name", type(planner).__name__))
+        self._plans: dict[bytes, Plan] = {}
+
+    def decide(self, states: Sequence[State]) -> list[Decided]:
+        return [self._next(state) for state in states]
+
+    def _next(self, state: State) -> Decided:
+        plan = self._plan(state.problem)
+        done = {call for decision in state.decisions for call in decision.calls}
+        written = {(entry.action, entry.draw) for entry in state.workspace} if done else set[Any]()
+        failed = {call for call in done if (call.action, call.draw) not in written}
+        ready = plan.ready(done, failed)
+        return Decision(tuple(ready)) if ready else STOP
+
+    def _plan(self, problem: Problem) -> Plan:
+        found = self._plans.get(problem.identity)
+        if found is None:
+            found = self.planner.plan(problem, self.executor.actions)
+            if not isinstance(found, Plan):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise PlanError(
+                    f"the planner {self.name} returned {type(found).__name__}, not a Plan"
+                )
+            if len(self._plans) > 10_000:
+                self._plans.clear()  # plans are cheap to make again
+            self._plans[problem.identity] = found
+        return found
+
+
+def _call(thing: Any) -> Call:
+    (call,) = as_decision(thing).calls
+    return call
