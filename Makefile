@@ -31,7 +31,7 @@ test: .venv/.installed-dev  ## install the development tools and run the tests (
 
 check: .venv/.installed-dev  ## lint (ruff), types (pyright), who imports whom (import-linter)
 	@status=0; \
-	echo "ruff";         $(BIN)/ruff check --quiet || status=1; \
+	echo "ruff";         $(BIN)/ruff check --output-format concise || status=1; \
 	echo "pyright";      PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright || status=1; \
 	echo "import-linter"; $(BIN)/lint-imports --no-logo || status=1; \
 	exit $$status

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from policies.schedules import Schedules, schedule
 from unroller.actions import Action
 from unroller.plan import Plan
 from unroller.problem import Problem
-
-from policies.schedules import Schedules, schedule
 
 
 class GraphPlanner:

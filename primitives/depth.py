@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from primitives.views import a_photo
 from unroller.capabilities import DepthEstimator, DepthRequest
 from unroller.faults import InputError
 from unroller.primitive import View, decoder, primitive
 from unroller.values import CameraPose, DepthMap
-
-from primitives.views import a_photo
 
 
 class OfPhoto(BaseModel):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+
 from unroller.capabilities import PhotoPair, PoseEstimator
 from unroller.faults import InputError
 from unroller.primitive import View, decoder, primitive

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
 from unroller.capabilities import ViewRequest, ViewSynthesizer
 from unroller.faults import InputError
 from unroller.primitive import View, decoder, primitive
@@ -58,7 +59,12 @@ def novel_view_synthesis(
 
 
 @decoder(
-    task="novel_view", writes=NovelViews, needs=ViewSynthesizer, batched=True, stochastic=True, applies=a_photo
+    task="novel_view",
+    writes=NovelViews,
+    needs=ViewSynthesizer,
+    batched=True,
+    stochastic=True,
+    applies=a_photo,
 )
 def novel_view(views: list[View], synthesizer: ViewSynthesizer) -> list[NovelViews | Exception]:
     """What would be seen from x.pose, or looking in the directions x.look (all four if neither is given).

@@ -13,10 +13,10 @@ import msgspec
 from pydantic import ValidationError
 from xxhash import xxh3_128_digest
 
-from unroller.cost import Cost, Left
+from unroller.cost import FREE, Cost, Left
 from unroller.faults import ContractError, MissingCapability, PluginError, UnknownName
 from unroller.policy import Call
-from unroller.primitive import Primitive, View
+from unroller.primitive import Primitive
 from unroller.problem import Problem
 from unroller.values import Value, array_fields
 from unroller.workspace import Workspace
@@ -47,10 +47,13 @@ class Action:
             self.cost = primitive.cost
         else:
             self.cost = primitive.cost(parameters)
+        self.always = missing is None and self.cost is FREE and primitive.applies is None
         limits = [int(getattr(provider, "max_batch", primitive.max_batch)) for provider in providers]
         self.max_batch = min([primitive.max_batch, *limits])
         self._fields = primitive.fields + (("seed",) if primitive.stochastic else ())
-        self._chains = (primitive.kinds,) if primitive.ordered else tuple((k,) for k in primitive.kinds)
+        kinds = primitive.kinds
+        together = primitive.ordered and bool(kinds)
+        self._chains = (kinds,) if together else tuple((kind,) for kind in kinds)
         self._spec = xxh3_128_digest(
             _encode(
                 [
@@ -70,20 +73,14 @@ class Action:
 
     def id(self, problem: Problem, workspace: Workspace, draw: int) -> bytes:
         """The provenance id (16 bytes) of the value that this call gives for this input."""
-        parts = self._spec
+        parts = self._spec  # every part has 16 bytes, so no two inputs run into the same bytes
         if self._fields:
             parts += problem.digests(self._fields)
         for kinds in self._chains:
-            if kinds:
-                # A length keeps "no digest" apart from anything that could follow it.
-                chain = workspace.chain(kinds)
-                parts += chain.digest + b"%d;" % chain.length
+            parts += workspace.chain(kinds).digest
         if draw:
             parts += b"#%d" % draw
         return xxh3_128_digest(parts)
-
-    def view(self, problem: Problem, workspace: Workspace, id: bytes) -> View:
-        return View(self.primitive, self.parameters, problem, workspace, id)
 
     def refusal(self, problem: Problem, left: Left, masked: frozenset[str]) -> str | None:
         """Why this cannot be called for a problem now, or None if it can."""

@@ -42,7 +42,9 @@ def dtype_name(array: Array) -> str:
 
 
 def is_floating(array: Array) -> bool:
-    """Whether the array holds floating-point numbers (and so could hold NaN)."""
+    """Whether the array holds floating-point numbers (and so could hold NaN), of either byte order."""
+    if isinstance(array, np.ndarray):
+        return cast("np.ndarray[Any, Any]", array).dtype.kind == "f"
     return "float" in dtype_name(array)
 
 
@@ -52,14 +54,20 @@ def nbytes(array: Array) -> int:
 
 
 def to_numpy(array: Array) -> np.ndarray[Any, Any]:
-    """The array on the host as numpy; bfloat16 becomes float32. This synchronises a GPU: for reports,
-    pictures and disk, never for the loop."""
+    """The array on the host as numpy; bfloat16 and the 8-bit floats become float32. This synchronises a
+    GPU: for reports, pictures and disk, never for the loop."""
     if isinstance(array, np.ndarray):
         return cast("np.ndarray[Any, Any]", array)
     tensor = cast(Any, array).detach()
-    if dtype_name(array) == "bfloat16":
+    if _is_narrow(array):
         tensor = tensor.float()
     return tensor.cpu().numpy()
+
+
+def _is_narrow(array: Array) -> bool:
+    """Whether it is one of the floating types that numpy lacks."""
+    name = dtype_name(array)
+    return name == "bfloat16" or name.startswith("float8")
 
 
 def all_finite(arrays: Sequence[Array]) -> list[bool]:
@@ -79,10 +87,15 @@ def all_finite(arrays: Sequence[Array]) -> list[bool]:
             on_device.setdefault(cast(Any, array).device, []).append(i)
     for indices in on_device.values():
         torch: Any = sys.modules["torch"]
-        flags = torch.stack([torch.isfinite(arrays[i]).all() for i in indices])
+        flags = torch.stack([torch.isfinite(_widened(arrays[i])).all() for i in indices])
         for i, flag in zip(indices, flags.tolist(), strict=True):
             finite[i] = flag
     return finite
+
+
+def _widened(tensor: Any) -> Any:
+    # torch has no isfinite for 8-bit floats.
+    return tensor.float() if dtype_name(tensor).startswith("float8") else tensor
 
 
 def _finite_numpy(array: np.ndarray[Any, Any]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,15 +48,15 @@ class BlobStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._unsynced: list[Path] = []
+        self._damaged: set[str] = set()
 
     def put(self, array: np.ndarray[Any, Any]) -> str:
         """Write a contiguous array, unless it is there. Returns its name. Raises OSError."""
         from safetensors.numpy import save
 
-        shape = f"{array.dtype}{array.shape}".encode()
-        name = xxh3_128_hexdigest(shape + xxh3_128_digest(array.data if array.size else b""))
+        name = _name_of(array)
         path = self.folder / f"{name}.safetensors"
-        if not path.exists():
+        if name in self._damaged or not _is_whole(path, array.nbytes):
             self.folder.mkdir(parents=True, exist_ok=True)
             # Written aside and moved into place: a killed process leaves no half a blob under its name.
             aside = path.with_suffix(f".{os.getpid()}.tmp")
@@ -63,6 +64,7 @@ class BlobStore:
                 aside.write_bytes(save({"array": array}))
                 aside.replace(path)
                 self._unsynced.append(path)
+                self._damaged.discard(name)
             except OSError:
                 aside.unlink(missing_ok=True)
                 raise
@@ -71,23 +73,48 @@ class BlobStore:
     def get(self, name: str) -> np.ndarray[Any, Any]:
         """Raises JournalError when the blob is gone or damaged."""
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
         path = self.folder / f"{Path(name).name}.safetensors"
         try:
-            return load_file(path)["array"]
+            array: np.ndarray[Any, Any] = cast(Any, load(path.read_bytes()))["array"]
         except (OSError, SafetensorError, KeyError) as error:
+            self._damaged.add(name)
             raise JournalError(f"{path}: the array is missing or damaged ({error})") from None
+        if _name_of(array) != name:
+            self._damaged.add(name)
+            raise JournalError(f"{path}: the array is damaged (its content is not what was written)")
+        return array
 
     def sync(self) -> None:
-        """fsync the blobs written since the last time."""
+        """fsync the blobs written since the last time, and the folder that names them."""
+        if not self._unsynced:
+            return
         while self._unsynced:
-            file = os.open(self._unsynced[-1], os.O_RDONLY)
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+            _fsync(self._unsynced[-1])
             self._unsynced.pop()
+        _fsync(self.folder)
+
+
+def _fsync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _name_of(array: np.ndarray[Any, Any]) -> str:
+    shape = f"{array.dtype}{array.shape}".encode()
+    return xxh3_128_hexdigest(shape + xxh3_128_digest(array.data if array.size else b""))
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether the file is there and holds as much as it should: a power cut can leave it short."""
+    try:
+        return path.stat().st_size > size
+    except FileNotFoundError:
+        return False
 
 
 class Codec:
@@ -102,7 +129,7 @@ class Codec:
         if is_array(thing):
             return msgspec.msgpack.Ext(_ARRAY, msgspec.msgpack.encode(self._packed(thing)))
         if isinstance(thing, np.generic):
-            return thing.item()
+            return cast("np.generic[Any]", thing).item()
         if hasattr(thing, "model_dump"):  # intrinsics in a problem
             return thing.model_dump()
         if isinstance(thing, Stored):
@@ -120,7 +147,7 @@ class Codec:
     def _incoming(self, code: int, data: memoryview) -> Any:
         if code != _ARRAY:
             raise msgspec.DecodeError(f"unknown extension {code}")
-        packed = msgspec.msgpack.decode(data, type=list)
+        packed: list[Any] = msgspec.msgpack.decode(data, type=list[Any])
         library, dtype, shape, content = packed
         if isinstance(content, str):
             host = self.blobs.get(content)
@@ -169,7 +196,7 @@ def revived(plain: Any) -> Any:
         fields = cast("dict[str, Any]", plain)
         kind = value_type(str(fields["type"]))
         return msgspec.convert(fields, kind, dec_hook=_keep, strict=False)
-    return plain
+    return cast(Any, plain)
 
 
 def _keep(kind: type, thing: Any) -> Any:
@@ -219,7 +246,6 @@ def _storage(dtype: str) -> np.dtype[Any]:
 def _as_was(host: np.ndarray[Any, Any], library: str, dtype: str, shape: tuple[int, ...]) -> Any:
     if library == "numpy":
         return host.reshape(shape)
-    import torch
-
+    torch: Any = import_module("torch")
     tensor = torch.from_numpy(np.array(host)).reshape(shape)
     return tensor.view(getattr(torch, dtype)) if dtype in _BIT_TYPES else tensor

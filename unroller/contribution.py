@@ -19,6 +19,7 @@ import msgspec
 from unroller.cost import Cost
 from unroller.faults import UnrollerError
 from unroller.problem import Problem
+from unroller.unrolling import Snapshot
 from unroller.workspace import Entry, Workspace
 
 if TYPE_CHECKING:
@@ -85,8 +86,6 @@ def contributions(run: Run, scorer: Scorer | None = None) -> Contributions:
 
 def _decoded(run: Run, entries: list[Entry], subsets: list[tuple[int, ...]]) -> list[Any]:
     """The output decoded from each subset of the context."""
-    from unroller.run import Snapshot
-
     starts: list[Snapshot] = []
     for subset in subsets:
         workspace = Workspace()

@@ -8,7 +8,7 @@ hits) is what really happened, and is recorded beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unroller.faults import BudgetError
 
 
-class Cost(msgspec.Struct, frozen=True):
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """What a call is charged: model calls (per sample), generated tokens, list price in dollars."""
 
     model_calls: int = 0
@@ -50,7 +50,14 @@ class Cost(msgspec.Struct, frozen=True):
 FREE = Cost()
 
 
-class Spent(msgspec.Struct):
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of several costs."""
+    return sum(costs, FREE)
+
+
+_ROUNDING = 1e-9  # dollars: 0.3 - 0.1 - 0.1 is a little less than 0.1
+
+class Spent(msgspec.Struct, gc=False):
     """What a run really took: seconds of wall clock inside calls (a batch's time shared evenly by its
     samples), calls computed, and calls answered by the memo or the journal."""
 
@@ -90,7 +97,7 @@ class Budget(BaseModel):
             raise BudgetError(f"not a budget: {budget!r}. Limits are {known}. {error}") from None
 
 
-class Left(msgspec.Struct):
+class Left(msgspec.Struct, frozen=True, gc=False):
     """What is left of a budget for φ calls: the decoder's reserve is already taken off.
 
     Unlimited amounts are `math.inf`. Policies read this as `state.left`.
@@ -107,14 +114,37 @@ class Left(msgspec.Struct):
         return (
             cost.model_calls <= self.model_calls
             and cost.tokens <= self.tokens
-            and cost.price <= self.price
+            and cost.price <= self.price + _ROUNDING
         )
 
-    def take(self, cost: Cost) -> None:
-        """Take `cost` off. The caller has asked `affords` first."""
-        self.model_calls -= cost.model_calls
-        self.tokens -= cost.tokens
-        self.price -= cost.price
+    def less(self, cost: Cost) -> Left:
+        """With `cost` taken off, never below nothing."""
+        if cost is FREE:
+            return self
+        return Left(
+            max(0, self.model_calls - cost.model_calls),
+            max(0, self.tokens - cost.tokens),
+            max(0.0, self.price - cost.price),
+            self.steps,
+            self.seconds,
+        )
+
+    def plus(self, cost: Cost) -> Left:
+        """With `cost`, which had been set aside, put back."""
+        if cost is FREE:
+            return self
+        return Left(
+            self.model_calls + cost.model_calls,
+            self.tokens + cost.tokens,
+            self.price + cost.price,
+            self.steps,
+            self.seconds,
+        )
+
+    def after(self, steps: int, seconds: float) -> Left:
+        """With this many steps and seconds gone."""
+        gone = self.steps - steps, self.seconds - seconds
+        return Left(self.model_calls, self.tokens, self.price, *gone)
 
 
 def left_of(budget: Budget, reserve: Cost) -> Left:
@@ -139,5 +169,4 @@ def left_of(budget: Budget, reserve: Cost) -> Left:
             f"the budget ({budget.model_dump(exclude_none=True)}) does not cover the decoder, which is"
             f" charged up to {reserve}: raise the budget"
         )
-    limits.take(reserve)
-    return limits
+    return limits.less(reserve)

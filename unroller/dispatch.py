@@ -46,8 +46,8 @@ class Engine(Protocol):
 class InlineEngine:
     """Runs each batch where it stands."""
 
-    def perform(self, action: Action, views: list[View]) -> list[Any]:
-        return perform(action, views)
+    def __init__(self) -> None:
+        self.perform = perform
 
 
 def perform(action: Action, views: list[View]) -> list[Any]:
@@ -69,22 +69,25 @@ def _attempt(action: Action, views: list[View]) -> list[Any]:
     primitive = action.primitive
     timeout = primitive.timeout
     if timeout is None:
-        outcomes = primitive.run(views, action.providers)
-        if inspect.iscoroutine(outcomes) or (outcomes and inspect.iscoroutine(outcomes[0])):
+        outcomes: Any = primitive.run(views, action.providers)
+        if primitive.is_async:
             outcomes = _awaited(outcomes)
     elif primitive.batched:
         outcomes = _in_time(lambda: _awaited(primitive.run(views, action.providers)), timeout, action)
     else:
         outcomes = [_one_in_time(action, view, timeout, alone=len(views) == 1) for view in views]
-    if type(outcomes) is not list:
-        if isinstance(outcomes, (str, Value)) or not isinstance(outcomes, Sequence):
-            got = type(cast(Any, outcomes)).__name__
-            raise WrongType(f"{primitive.name} is batched and must return a list, not {got}")
-        outcomes = list(cast("Sequence[Any]", outcomes))
-    held = cast("list[Any]", outcomes)
-    if len(held) != len(views):
-        raise WrongBatch(f"{primitive.name} returned {len(held)} values for {len(views)} samples")
-    return held
+    listed: list[Any] = outcomes  # pyright: ignore[reportUnknownVariableType]
+    if type(listed) is not list:
+        listed = _as_list(outcomes, primitive.name)
+    if len(listed) != len(views):
+        raise WrongBatch(f"{primitive.name} returned {len(listed)} values for {len(views)} samples")
+    return listed
+
+
+def _as_list(outcomes: Any, name: str) -> list[Any]:
+    if isinstance(outcomes, (str, bytes, Value)) or not isinstance(outcomes, Sequence):
+        raise WrongType(f"{name} is batched and must return a list, not {type(outcomes).__name__}")
+    return list(cast("Sequence[Any]", outcomes))
 
 
 def _one_in_time(action: Action, view: View, timeout: float, alone: bool) -> Any:
@@ -126,9 +129,10 @@ def _awaited(outcomes: Any) -> Any:
     """Results of `async def` primitives, which may come one a sample."""
     if inspect.iscoroutine(outcomes):
         return _run_coroutine(outcomes)
-    if isinstance(outcomes, list) and any(map(inspect.iscoroutine, cast("list[Any]", outcomes))):
-        return _run_coroutine(_gathered(cast("list[Any]", outcomes)))
-    return outcomes
+    several = cast("list[Any]", outcomes) if isinstance(outcomes, list) else []
+    if any(map(inspect.iscoroutine, several)):
+        return _run_coroutine(_gathered(several))
+    return cast(Any, outcomes)
 
 
 async def _gathered(outcomes: list[Any]) -> list[Any]:

@@ -11,21 +11,22 @@ the end of this file: synchronous, streaming, asynchronous; each is a few lines 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from unroller.actions import Action, bind
-from unroller.cost import FREE, Budget
+from unroller.cost import FREE, Budget, Left, left_of
 from unroller.dispatch import Engine, InlineEngine
-from unroller.faults import MissingCapability, PluginError, UnknownName, UnrollerError
+from unroller.faults import MissingCapability, PluginError, UnknownName
 from unroller.memo import as_memo
 from unroller.policy import FixedList, Policy, as_policy
 from unroller.primitive import Decoder, Primitive, Probe, as_primitive
 from unroller.problem import Problem
-from unroller.run import Run, Snapshot
-from unroller.scheduler import Event, Lane, Scheduler, Setup, new_lane
+from unroller.run import Run
+from unroller.scheduler import Batch, Event, Lane, Scheduler, Setup
+from unroller.unrolling import Snapshot
 from unroller.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Executor:
         self.actions = self._actions(primitives)
         self._decoders = self._by_task(decoders)
         self._bound_decoders: dict[str, Action] = {}
+        self._budgets: dict[str, Left] = {}
         self.policy = self._policy(policy, planner)
         self._probes = self._probe_actions(probes)
         self.journal: Any = None
@@ -101,6 +103,8 @@ class Executor:
             from unroller.journal import Journal
 
             self.journal = Journal(journal, durability=durability, resume=resume, setup=self.summary())
+
+        self._setup = self._shared()
 
     def __repr__(self) -> str:
         names = ", ".join(b.name for b in self.backends) or "no backend"
@@ -121,7 +125,11 @@ class Executor:
 
     def run(self, x: Problem | Snapshot) -> Run:
         """Unroll one problem, or go on from a place in an earlier run (`run.at(step)`)."""
-        return next(iter(self.map((x,))))
+        scheduler = Scheduler(self._setup)
+        self._admit(scheduler, x)
+        while scheduler.active:
+            self._turn(scheduler)
+        return Run(scheduler.ended()[0], self)
 
     def map(
         self, problems: Iterable[Problem | Snapshot], *, ordered: bool = True
@@ -134,7 +142,7 @@ class Executor:
     def stream(self, x: Problem | Snapshot) -> Iterator[Event | Run]:
         """Unroll one problem and yield what happens as it happens: decisions, entries, faults, measured
         probes, the output, and last the Run."""
-        scheduler = Scheduler(self._setup(), listen=True)
+        scheduler = Scheduler(self._setup, listen=True)
         assert scheduler.heard is not None
         self._admit(scheduler, x)
         while scheduler.active or scheduler.heard:
@@ -142,9 +150,9 @@ class Executor:
             while scheduler.heard:
                 yield scheduler.heard.popleft()[1]
             if batch is not None:
-                started = perf_counter()
-                scheduler.give(batch, self.engine.perform(batch.action, [j.view for j in batch.jobs]), started)
-        yield Run(scheduler.finished.popleft(), self)
+                self._perform(scheduler, batch)
+        (lane,) = scheduler.ended()
+        yield Run(lane, self)
 
     async def arun(self, x: Problem | Snapshot) -> Run:
         """`run`, without blocking the event loop."""
@@ -157,7 +165,7 @@ class Executor:
     ) -> AsyncIterator[Run]:
         """`map` as runs end, without blocking the event loop; up to `concurrency` batches at a time run on
         threads, so a slow model call holds up no other primitive's."""
-        scheduler, feed = Scheduler(self._setup()), _Feed(self, problems)
+        scheduler, feed = Scheduler(self._setup), _Feed(self, problems)
         under_way: dict[asyncio.Future[Any], Any] = {}
         while True:
             feed.top_up(scheduler)
@@ -165,8 +173,8 @@ class Executor:
                 views, started = [job.view for job in batch.jobs], perf_counter()
                 task = asyncio.ensure_future(asyncio.to_thread(self.engine.perform, batch.action, views))
                 under_way[task] = (batch, started)
-            while scheduler.finished:
-                yield Run(scheduler.finished.popleft(), self)
+            for lane in scheduler.ended():
+                yield Run(lane, self)
             if not under_way:
                 if not scheduler.active:
                     break
@@ -334,7 +342,7 @@ class Executor:
             bound.append(bind(one, self.backends, who_could=who_could))
         return bound
 
-    def _setup(self) -> Setup:
+    def _shared(self) -> Setup:
         return Setup(
             self.actions,
             self._bound_decoders,
@@ -360,22 +368,33 @@ class Executor:
                 from unroller.faults import ProblemError
 
                 raise ProblemError(f"{problem.task}: {reason}")
-        lane = new_lane(scheduler.setup, problem, workspace, decoder, cost)
-        lane.key = key
+        left = self._budgets.get(problem.task) or self._left(problem.task, decoder)
+        lane = Lane(problem, decoder, left.less(cost), workspace, cost, key)
         scheduler.admit(lane)
         return lane
 
+    def _left(self, task: str, decoder: Action) -> Left:
+        """What the budget leaves for primitives in a task. Raises BudgetError."""
+        left = self._budgets[task] = left_of(self.budget, decoder.cost)
+        return left
+
+    def _turn(self, scheduler: Scheduler) -> None:
+        """One turn of the synchronous driver: decide, perform one batch, deliver."""
+        batch = scheduler.take()
+        if batch is not None:
+            self._perform(scheduler, batch)
+
+    def _perform(self, scheduler: Scheduler, batch: Batch) -> None:
+        started = perf_counter()
+        outcomes = self.engine.perform(batch.action, [job.view for job in batch.jobs])
+        scheduler.give(batch, outcomes, started)
+
     def _drive(self, problems: Iterable[Problem | Snapshot]) -> Iterator[Lane]:
         """The synchronous driver: lanes as they end."""
-        scheduler, feed = Scheduler(self._setup()), _Feed(self, problems)
-        perform, take, give = self.engine.perform, scheduler.take, scheduler.give
-        while feed.top_up(scheduler) or scheduler.active or scheduler.finished:
-            batch = take()
-            if batch is not None:
-                started = perf_counter()
-                give(batch, perform(batch.action, [job.view for job in batch.jobs]), started)
-            while scheduler.finished:
-                yield scheduler.finished.popleft()
+        scheduler, feed = Scheduler(self._setup), _Feed(self, problems)
+        while feed.top_up(scheduler) or scheduler.active:
+            self._turn(scheduler)
+            yield from scheduler.ended()
         feed.raise_error()
 
     def _unordered(self, problems: Iterable[Problem | Snapshot]) -> Iterator[Run]:
@@ -439,5 +458,3 @@ def who_could(capability: type[Any]) -> str:
         return f" These do: {', '.join(able)}; choose one with backend=…"
     return f" No installed backend provides {capability.__name__}: install or write one that does."
 
-
-__all__ = ["Callable", "Executor", "Literal", "UnrollerError"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import numpy as np
 
 from unroller.arrays import dtype_name, is_array
 from unroller.faults import Fault, UnrollerError
@@ -89,7 +90,8 @@ def _event(event: Any) -> dict[str, Any]:
     if isinstance(event, Output):
         entry = None if event.entry is None else _event(event.entry)
         return {"type": "output", "entry": entry, "seconds": event.seconds}
-    return msgspec.to_builtins(event, enc_hook=plain) | (
+    builtins: dict[str, Any] = msgspec.to_builtins(event, enc_hook=plain)
+    return builtins | (
         {"id": event.id.hex()} if isinstance(event, Fault) else {}
     )
 
@@ -102,7 +104,9 @@ def plain(thing: Any) -> Any:
     if is_array(thing):
         return {"shape": [int(n) for n in thing.shape], "dtype": dtype_name(thing)}
     if isinstance(thing, (list, tuple)):
-        return [plain(item) for item in thing]  # pyright: ignore[reportUnknownVariableType]
+        return [plain(item) for item in cast("list[Any]", thing)]
+    if isinstance(thing, np.generic):
+        return cast("np.generic[Any]", thing).item()
     if thing is None or isinstance(thing, (str, int, float, bool)):
         return thing
     return str(thing)

@@ -107,7 +107,7 @@ class CallFailed(UnrollerError):
         self.fault = fault
 
 
-class Fault(msgspec.Struct, frozen=True, tag="fault"):
+class Fault(msgspec.Struct, frozen=True, tag="fault", gc=False):
     """The record of a call that failed.
 
     action: the call's name; kind: the error's class name; message: its text, bounded;

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from unroller.values import Image
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused unread: 64 megapixels decode to 192 MB."""
 
+MAX_BYTES = 512 << 20
+"""Larger files are refused unread: what 64 megapixels of uncompressed 16-bit RGBA come to."""
+
 _FOCAL_35MM, _EXIF_IFD = 0xA405, 0x8769
 
 
@@ -34,13 +39,21 @@ def open_image(path: str | os.PathLike[str]) -> Image:
     """
     path = Path(path)
     try:
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size > MAX_BYTES:
+            raise ImageError(f"{path}: {found.st_size / 1e6:,.0f} MB is too much for one picture")
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise ImageError(f"{path}: a device or a pipe, not a picture")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: a folder, not a picture") from None
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a path that no system could have
+        why = getattr(error, "strerror", None) or error
+        raise ImageError(f"{str(path)!r:.200}: cannot be read: {why}") from None
     return decode_image(data, str(path))
 
 
@@ -48,20 +61,28 @@ def decode_image(data: bytes, source: str = "picture") -> Image:
     """Decode an encoded picture. Raises ImageError as `open_image` does."""
     if not data:
         raise ImageError(f"{source}: the file is empty (0 bytes)")
+    return _decoded(lambda: Pillow.open(io.BytesIO(data)), source)
+
+
+def from_pillow(picture: Pillow.Image) -> Image:
+    """A picture that Pillow has opened or made, treated like a file. Raises ImageError."""
+    return _decoded(lambda: picture, str(getattr(picture, "filename", "") or ""))
+
+
+def _decoded(opened_by: Callable[[], Pillow.Image], source: str) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb warning: ours is an error, and earlier
-            with Pillow.open(io.BytesIO(data)) as opened:
-                width, height = opened.size
-                if width * height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{source}: {width} × {height} pixels is over the limit of"
-                        f" {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
-                    )
-                opened.load()
-                focal = _focal_px(opened)
-                upright = ImageOps.exif_transpose(opened)
-                pixels = _rgb(upright)
+            opened = opened_by()
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(
+                    f"{source}: {width} × {height} pixels is over the limit of"
+                    f" {MAX_PIXELS // 1_000_000} megapixels; scale it down first"
+                )
+            opened.load()
+            focal = _focal_px(opened)
+            pixels = _rgb(ImageOps.exif_transpose(opened))
     except ImageError:
         raise
     except UnidentifiedImageError:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,13 +29,14 @@ from unroller.faults import Fault, JournalError
 from unroller.policy import Decision
 from unroller.problem import Problem
 from unroller.scheduler import Event, Lane, Measured, Output
-from unroller.workspace import Entry
+from unroller.unrolling import Snapshot
+from unroller.values import Value
+from unroller.workspace import Entry, Workspace
 
 Durability = Literal["step", "run", "exit"]
 
 _MAGIC = b"unroller journal 1\n"
 _FRAME = struct.Struct("<II")  # length, xxh32 of the payload
-_LARGEST = 1 << 30
 
 
 class Session(msgspec.Struct, tag="session"):
@@ -46,9 +47,12 @@ class Session(msgspec.Struct, tag="session"):
 
 
 class Begun(msgspec.Struct, tag="begun"):
-    """A problem was admitted as run number so-and-so."""
+    """A problem was admitted as run number so-and-so; a fork with the context and the cost it went on
+    from."""
 
     problem: msgspec.Raw
+    workspace: tuple[_EntryRecord, ...] = ()
+    cost: Cost = FREE
 
 
 class _EntryRecord(msgspec.Struct, tag="entry"):
@@ -86,14 +90,28 @@ _decode = msgspec.msgpack.Decoder(tuple[int, _Record]).decode
 class RecordedRun:
     """One run as the journal has it: its problem, its events so far, and whether it ended."""
 
-    def __init__(self, number: int, problem: dict[str, Any]) -> None:
+    def __init__(
+        self, number: int, problem: dict[str, Any], workspace: Sequence[Entry] = (), cost: Cost = FREE
+    ) -> None:
         self.number = number
         self.fields = problem
         self.events: list[Event] = []
+        self._workspace = workspace
+        self._cost = cost
 
     @property
     def problem(self) -> Problem:
         return Problem(**self.fields)
+
+    @property
+    def start(self) -> Problem | Snapshot:
+        """What the executor was given: the problem, or the place in an earlier run that was forked."""
+        if not self._workspace:
+            return self.problem
+        workspace = Workspace()
+        for entry in self._workspace:
+            workspace = workspace.compose(entry)
+        return Snapshot(self.problem, workspace, self._cost)
 
     @property
     def ended(self) -> bool:
@@ -152,11 +170,9 @@ def _records(data: bytes, path: Path) -> Iterator[memoryview]:
     while at + _FRAME.size <= len(data):
         length, checksum = _FRAME.unpack_from(data, at)
         start, end = at + _FRAME.size, at + _FRAME.size + length
-        if end > len(data):
-            return  # torn: the kill came while this record was being written
         payload = view[start:end]
-        if xxh32_intdigest(payload) != checksum:
-            if end == len(data):
+        if end > len(data) or xxh32_intdigest(payload) != checksum:
+            if _torn(view, at):
                 return
             raise JournalError(
                 f"{path}: damaged record at byte {at}, with others after it; restore the file from a copy, or"
@@ -166,6 +182,17 @@ def _records(data: bytes, path: Path) -> Iterator[memoryview]:
         at = end
 
 
+def _torn(view: memoryview, at: int) -> bool:
+    """Whether a record that is not whole is the last one, torn by a kill or zeroed by a power cut: no
+    whole record comes after it. (Its own length may be what is damaged, so it cannot be trusted.)"""
+    for start in range(at + 1, len(view) - _FRAME.size):
+        length, checksum = _FRAME.unpack_from(view, start)
+        end = start + _FRAME.size + length
+        if length and end <= len(view) and xxh32_intdigest(view[start + _FRAME.size : end]) == checksum:
+            return False
+    return True
+
+
 def _replay(
     log: Log, runs: dict[int, RecordedRun], codec: Codec, number: int, record: _Record
 ) -> None:
@@ -173,7 +200,8 @@ def _replay(
         log.sessions.append(record)
     elif isinstance(record, Begun):
         fields: dict[str, Any] = codec.fields(record.problem)
-        runs[number] = RecordedRun(number, fields)
+        context = [_entry(entry, codec) for entry in record.workspace]
+        runs[number] = RecordedRun(number, fields, context, record.cost)
     else:
         runs[number].events.append(_event(record, codec))
 
@@ -203,10 +231,10 @@ class _Resumed:
         self.number = number
         self.decisions = 0
         self.faults: dict[bytes, Fault] = {}
-        self.written: set[Any] = set()
+        self.written: Counter[Any] = Counter()  # the same call can be made twice in one step
         if run is not None:
             for event in run.events:
-                self.written.add(_key(event, self.decisions))
+                self.written[_key(event, self.decisions)] += 1
                 if type(event) is Decision:
                     self.decisions += 1
                 elif type(event) is Fault and event.id:
@@ -266,7 +294,7 @@ class Journal:
                     " go on from it, or choose another folder"
                 )
             self._take_up(log)
-        except JournalError:
+        except BaseException:
             os.close(self._file)
             self._file = -1
             raise
@@ -281,7 +309,9 @@ class Journal:
             self._write_out(_MAGIC)
         for run in log.runs:
             self._count = max(self._count, run.number + 1)
-            self._resumable[run.problem.identity].append(run)
+            start = run.start
+            begun = start if isinstance(start, Snapshot) else Snapshot(start, Workspace(), FREE)
+            self._resumable[_place(begun.problem, begun.workspace)].append(run)
             for event in run.events:
                 if isinstance(event, (Entry, Measured)):
                     self._known.setdefault(event.id, event)
@@ -292,7 +322,7 @@ class Journal:
 
     def begin(self, lane: Lane) -> None:
         """Number the lane; if the journal holds an unclaimed run of the same problem, go on from it."""
-        waiting = self._resumable.get(lane.problem.identity) if self._resumable else None
+        waiting = self._resumable.get(_place(lane.problem, lane.workspace)) if self._resumable else None
         if waiting:
             run = waiting.popleft()
             lane.record = _Resumed(run.number, run)
@@ -303,7 +333,10 @@ class Journal:
         self._count += 1
         problem = lane.problem
         fields = {name: getattr(problem, name) for name in problem.model_fields_set}
-        self._append(lane.record.number, {"type": "begun", "problem": fields})
+        begun: dict[str, Any] = {"type": "begun", "problem": fields}
+        if lane.workspace.size:
+            begun |= {"workspace": list(lane.workspace), "cost": lane.cost}
+        self._append(lane.record.number, begun)
 
     def write(self, lane: Lane, event: Event) -> None:
         record: _Resumed = lane.record
@@ -311,8 +344,8 @@ class Journal:
             key = _key(event, record.decisions)
             if type(event) is Decision:
                 record.decisions += 1
-            if key in record.written:
-                record.written.discard(key)
+            if record.written[key]:
+                record.written[key] -= 1
                 return
         self._append(record.number, event)
 
@@ -351,6 +384,8 @@ class Journal:
             payload = self._codec.encode((number, event))
         except OSError as error:  # a blob could not be written
             raise self._full(error) from None
+        except Exception as error:  # a field that is no plain data
+            raise JournalError(f"{_named(event)} cannot be journaled: {error}") from error
         self._pending.append(_FRAME.pack(len(payload), xxh32_intdigest(payload)))
         self._pending.append(payload)
 
@@ -379,6 +414,15 @@ class Journal:
             os.fsync(self._file)
         except OSError as error:
             raise self._full(error) from None
+
+
+def _named(event: Any) -> str:
+    return str(getattr(event, "action", None) or getattr(event, "name", None) or type(event).__name__)
+
+
+def _place(problem: Problem, workspace: Workspace) -> bytes:
+    """Equal for runs that start from the same problem and the same context."""
+    return problem.identity + workspace.chain((Value,)).digest
 
 
 def _seconds_in(run: RecordedRun) -> float:

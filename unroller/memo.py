@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from unroller.arrays import nbytes
+from unroller.arrays import is_array, nbytes
 from unroller.codec import BlobStore, Codec
 from unroller.cost import Cost
 from unroller.faults import MemoError
-from unroller.values import Value, arrays_of
+from unroller.values import Value, array_fields, arrays_of
 
 Remembered = tuple[Any, Cost]
 
@@ -33,6 +33,7 @@ class MemoryMemo:
         self.max_bytes = max_bytes
         self.bytes = 0
         self._held: dict[bytes, Remembered] = {}
+        self._small: set[type] = {float, int}  # types that hold no arrays
         self.get = self._held.get  # the very method: a lookup is on the path of every call
 
     def __len__(self) -> int:
@@ -40,14 +41,26 @@ class MemoryMemo:
 
     def put(self, id: bytes, value: Any, cost: Cost) -> None:
         held = self._held
+        if id in held:
+            return
         held[id] = (value, cost)
-        if isinstance(value, Value):
-            for _, array in arrays_of(value):
-                self.bytes += nbytes(array)
+        if type(value) not in self._small:
+            self._weigh(value)
         while len(held) > self.max_items or (self.bytes > self.max_bytes and len(held) > 1):
             gone, _ = held.pop(next(iter(held)))
-            if isinstance(gone, Value):
-                self.bytes -= sum(nbytes(array) for _, array in arrays_of(gone))
+            self.bytes -= _size(gone)
+
+    def _weigh(self, value: Any) -> None:
+        if isinstance(value, Value) and not array_fields(type(value)):
+            self._small.add(type(value))
+        else:
+            self.bytes += _size(value)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, Value):
+        return sum(nbytes(array) for _, array in arrays_of(value))
+    return nbytes(value) if is_array(value) else 0
 
 
 class DiskMemo:
@@ -66,7 +79,9 @@ class DiskMemo:
             )
             self._sql.execute("PRAGMA journal_mode=WAL")
             self._sql.execute("PRAGMA synchronous=NORMAL")
-            self._sql.execute("CREATE TABLE IF NOT EXISTS memo (id BLOB PRIMARY KEY, record BLOB) WITHOUT ROWID")
+            self._sql.execute(
+                "CREATE TABLE IF NOT EXISTS memo (id BLOB PRIMARY KEY, record BLOB) WITHOUT ROWID"
+            )
         except (OSError, sqlite3.Error) as error:
             raise MemoError(f"the memo at {folder} cannot be opened: {error}") from None
         self._codec = Codec(BlobStore(self.folder / "blobs"))
@@ -95,6 +110,8 @@ class DiskMemo:
             self._sql.execute("INSERT OR REPLACE INTO memo VALUES (?, ?)", (id, record))
         except (sqlite3.Error, OSError) as error:
             raise MemoError(f"the memo at {self.folder} cannot be written: {error}") from None
+        except (TypeError, ValueError, OverflowError) as error:  # a field that is no plain data
+            raise MemoError(f"a {type(value).__name__} cannot be kept on disk: {error}") from error
 
     def close(self) -> None:
         self._sql.close()

@@ -8,7 +8,8 @@ out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from unroller.actions import Action
 from unroller.faults import PlanError
@@ -33,13 +34,14 @@ class Plan:
         for before, after in edges:
             self.graph.add_edge(_call(before), _call(after))
         if not networkx.is_directed_acyclic_graph(self.graph):
-            cycle = " → ".join(str(a) for a, _ in networkx.find_cycle(self.graph))
+            found: list[tuple[Any, Any]] = cast(Any, networkx).find_cycle(self.graph)
+            cycle = " → ".join(str(a) for a, _ in found)
             raise PlanError(f"the plan goes round in a circle: {cycle} → …")
 
     @classmethod
     def chain(cls, calls: Sequence[Any]) -> Plan:
         """One call after the other."""
-        return cls(calls, zip(calls, calls[1:], strict=False))
+        return cls(calls, pairwise(calls))
 
     @property
     def calls(self) -> list[Call]:

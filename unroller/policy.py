@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import msgspec
 
@@ -21,11 +21,8 @@ from unroller.faults import PolicyError
 from unroller.problem import Problem
 from unroller.workspace import Workspace
 
-if TYPE_CHECKING:
-    from unroller.actions import Action
 
-
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """One call of a primitive: its action ("name", or "name:preset"), parameters that differ from the
     preset's, and `draw`, which numbers repeated samples of a stochastic primitive."""
 
@@ -42,7 +39,7 @@ class Call(msgspec.Struct, frozen=True):
         return self.action + extra + (f"#{self.draw}" if self.draw else "")
 
 
-class Decision(msgspec.Struct, frozen=True, tag="decision"):
+class Decision(msgspec.Struct, frozen=True, tag="decision", gc=False):
     """What a policy decided: calls that may run side by side, or none, which is STOP.
 
     log_probability: of this decision under the policy, for training; step: filled in by the executor.
@@ -60,7 +57,7 @@ Decided = Decision | Call | str | Iterable["Call | str"]
 """What a policy may answer with for one state; a string is an action's name."""
 
 
-class State:
+class State(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a policy sees of one problem before it decides.
 
     problem, workspace; step: decisions made so far; left: what is left of the budget for primitives (the
@@ -68,36 +65,20 @@ class State:
     measurements the policy asked for.
     """
 
-    __slots__ = (
-        "_actions",
-        "_decisions",
-        "_masked",
-        "left",
-        "probe",
-        "problem",
-        "step",
-        "workspace",
-    )
+    problem: Problem
+    workspace: Workspace
+    step: int
+    probe: Any
+    _left: Left
+    _seconds: float
+    _actions: Mapping[str, Any]
+    _masked: frozenset[str]
+    _decisions: Sequence[Decision]
 
-    def __init__(
-        self,
-        problem: Problem,
-        workspace: Workspace,
-        step: int,
-        left: Left,
-        actions: Mapping[str, Action],
-        masked: frozenset[str],
-        probe: Any,
-        decisions: Sequence[Decision],
-    ) -> None:
-        self.problem = problem
-        self.workspace = workspace
-        self.step = step
-        self.left = left
-        self.probe = probe
-        self._decisions = decisions
-        self._actions = actions
-        self._masked = masked
+    @property
+    def left(self) -> Left:
+        """What is left of the budget for primitives."""
+        return self._left.after(self.step, self._seconds)
 
     @property
     def decisions(self) -> Sequence[Decision]:
@@ -107,14 +88,14 @@ class State:
     @property
     def allowed(self) -> tuple[str, ...]:
         """Actions that are not masked, that apply to the problem, and that the budget affords."""
-        if self.left.steps < 1:
+        if self.step >= self._left.steps:
             return ()
         return tuple(name for name in self._actions if self.refusal(name) is None)
 
     @property
     def mask(self) -> tuple[bool, ...]:
         """For every action, in the executor's order, whether it is allowed."""
-        open_ = self.left.steps >= 1
+        open_ = self.step < self._left.steps
         return tuple(open_ and self.refusal(name) is None for name in self._actions)
 
     @property
@@ -132,7 +113,7 @@ class State:
         action = self._actions.get(name)
         if action is None:
             return f"no action is called {name!r}; there are: {', '.join(self._actions) or 'none'}"
-        return action.refusal(self.problem, self.left, self._masked)
+        return action.refusal(self.problem, self._left, self._masked)
 
 
 class NoProbes:
@@ -205,7 +186,11 @@ def policy(function: Any = None, *, probes: Sequence[str] = ()) -> Any:
     """Turn a plain function of one state into a policy: `@policy`, or `@policy(probes=(…))`."""
     if function is not None:
         return FunctionPolicy(function)
-    return lambda function: FunctionPolicy(function, probes)
+
+    def decorate(function: Callable[[State], Decided]) -> FunctionPolicy:
+        return FunctionPolicy(function, probes)
+
+    return decorate
 
 
 _BY_NAME: dict[str, Decision] = {}  # decisions to call one action by its bare name, made once
@@ -243,7 +228,7 @@ def as_policy(given: Any) -> Policy:
     if isinstance(given, (list, tuple)):
         return FixedList(cast("Sequence[Any]", given))
     if callable(given):
-        return FunctionPolicy(given)
+        return FunctionPolicy(cast("Callable[[State], Decided]", given))
     raise PolicyError(
         f"{given!r} is no policy: give an object with decide(states), a list, or a function"
     )

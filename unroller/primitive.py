@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from unroller.cost import FREE, Cost
@@ -82,6 +83,7 @@ class Primitive:
         self.stochastic = stochastic
         self.ordered = ordered
         self.batched = batched
+        self.is_async = inspect.iscoroutinefunction(function)
         self.applies = applies
         self.prompts = tuple(prompts)
         self._version = version
@@ -195,7 +197,7 @@ def _check_writes(p: Primitive) -> None:
         raise PluginError(f"{p.name} writes {p.writes!r}, which is no Value type")
 
 
-class View:
+class View(msgspec.Struct, eq=False, gc=False):
     """What one call of one sample may see: the declared fields of x, the declared types of C, its
     parameters and its seed. Anything else raises UndeclaredRead: what is not declared cannot be read, so
     it cannot make a memo hit wrong.
@@ -203,17 +205,12 @@ class View:
     Fields of the problem are attributes (`view.images`, `view.question`).
     """
 
-    __slots__ = ("_id", "_of", "_problem", "_workspace", "charged", "parameters")
-
-    def __init__(
-        self, of: Primitive, parameters: Any, problem: Problem, workspace: Workspace, id: bytes
-    ) -> None:
-        self._of = of
-        self.parameters = parameters
-        self._problem = problem
-        self._workspace = workspace
-        self._id = id
-        self.charged: Cost | None = None
+    _of: Any
+    parameters: Any
+    _problem: Problem
+    _workspace: Workspace
+    _id: bytes
+    charged: Cost | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name in self._of.fields:
@@ -231,7 +228,8 @@ class View:
 
     def latest(self, kind: type[V]) -> V | None:
         """The newest value of this type in C, or None. Raises UndeclaredRead."""
-        self._may_read(kind)
+        if kind not in self._of.kinds:
+            self._may_read(kind)
         return self._workspace.latest(kind)
 
     def all(self, kind: type[V]) -> list[V]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
@@ -19,13 +20,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, fi
 from xxhash import xxh3_128, xxh3_128_digest
 
 from unroller.arrays import dtype_name, is_array, to_numpy
-from unroller.faults import ProblemError
+from unroller.faults import ImageError, ProblemError, ValueCheckError
+from unroller.images import from_pillow, open_image
 from unroller.values import CameraPose, Image, Value, arrays_of
 
 MAX_TEXT = 32_768
 """Longest question, prompt or choice, in characters."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
@@ -98,25 +101,38 @@ def _as_image(given: Any) -> Image:
     if isinstance(given, Image):
         return given
     if isinstance(given, (str, os.PathLike)):
-        return Image.open(given)
+        return open_image(given)
     if is_array(given):
-        return Image(given)
+        try:
+            return Image(given)
+        except ValueCheckError as error:
+            raise ImageError(f"{error}; for anything but 8-bit RGB give a path or a Pillow image") from None
     if hasattr(given, "convert") and hasattr(given, "size"):  # a Pillow image
-        return Image(np.ascontiguousarray(np.asarray(given.convert("RGB"))))
+        return from_pillow(given)
     raise ProblemError(f"not a picture: {type(given).__name__}; give a path, an array or an Image")
 
 
 def _as_images(given: Any) -> tuple[Image, ...]:
-    several = isinstance(given, (list, tuple))
-    return tuple(_as_image(one) for one in (cast("Sequence[Any]", given) if several else (given,)))
+    if isinstance(given, (list, tuple)):
+        return tuple(map(_as_image, cast("Sequence[Any]", given)))
+    return (_as_image(given),)
 
 
 def _as_cameras(given: Any) -> tuple[Intrinsics | None, ...]:
     if given is None:
         return ()
-    if isinstance(given, (Intrinsics, Mapping)) or np.ndim(given) == 2:
+    if isinstance(given, (Intrinsics, Mapping)) or _is_matrix(given):
         given = [given]
-    return tuple(None if one is None else Intrinsics.of(one) for one in given)
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise ValueError(f"give one camera a photo, or one for all, not {given!r}")
+    return tuple(None if one is None else Intrinsics.of(one) for one in cast("Iterable[Any]", given))
+
+
+def _is_matrix(given: Any) -> bool:
+    if is_array(given):
+        return given.ndim == 2
+    rows = cast("Sequence[Any]", given if isinstance(given, (list, tuple)) else ())
+    return bool(rows) and all(isinstance(r, (list, tuple)) and np.ndim(r) == 1 for r in rows)
 
 
 def _checked_text(text: str) -> str:
@@ -124,15 +140,17 @@ def _checked_text(text: str) -> str:
         raise ValueError(f"{len(text):,} characters is over the limit of {MAX_TEXT:,}: shorten it")
     if found := _CONTROL.search(text):
         raise ValueError(f"control character U+{ord(found[0]):04X} at position {found.start()}: remove it")
+    if not text.isascii() and (found := _SURROGATE.search(text)):
+        raise ValueError(f"half a character at position {found.start()}: the text was cut or misread")
     return text
 
 
 def _some_text(text: Any) -> Any:
-    if isinstance(text, str):
-        if not text.strip():
-            raise ValueError("is empty: write something, or leave it out")
-        return _checked_text(text)
-    return text
+    if not isinstance(text, str):  # bytes too, which pydantic would decode, unchecked
+        raise ValueError(f"must be a str, not {type(text).__name__}")
+    if not text.strip():
+        raise ValueError("is empty: write something, or leave it out")
+    return _checked_text(text)
 
 
 def _as_choices(given: Any) -> Any:
@@ -204,6 +222,12 @@ class Problem(BaseModel):
             raise ValueError(f"{task!r} is no task name: use lower-case letters, digits and _")
         return task
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Problem:
+        """This problem but for `update`, checked and with digests of its own. (pydantic's copy would keep
+        the digests of this one, and the memo would answer for it.)"""
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**(deepcopy(fields) if deep else fields), **(update or {})})
+
     def camera(self, photo: int) -> Intrinsics | None:
         """Intrinsics of a photo: given, else from its EXIF, else None."""
         if self.intrinsics:
@@ -218,6 +242,8 @@ class Problem(BaseModel):
 
     def digest(self, field: str) -> bytes:
         """16 bytes (xxh3) of one field's content, made once."""
+        if field not in self.__pydantic_fields_set__:
+            return _ABSENT  # every default is nothing, and has one digest
         digests = self._digests
         found = digests.get(field)
         if found is None:
@@ -229,7 +255,10 @@ class Problem(BaseModel):
         digests = self._digests
         found = digests.get(fields)
         if found is None:
-            found = xxh3_128_digest(b"".join([self.digest(field) for field in fields]))
+            given = self.__pydantic_fields_set__
+            made = ((field, self.digest(field)) for field in fields if field in given)
+            parts = [_NAMED[field] + digest for field, digest in made if digest != _ABSENT]
+            found = xxh3_128_digest(b"".join(parts))
             digests[fields] = found
         return found
 
@@ -281,12 +310,13 @@ class Problem(BaseModel):
 
 
 FIELDS = tuple(Problem.model_fields)
+_NAMED = {field: field.encode().ljust(16, b"\0") for field in FIELDS}
 """What a primitive can declare to read of x; "seed" is read by declaring `stochastic=True`."""
 
 
 def _digest_of(content: Any) -> bytes:
-    if content is None or content == ():
-        return _ABSENT  # most fields of most problems
+    if content is None or content == () or content == {} or content == 0:
+        return _ABSENT
     if isinstance(content, tuple):
         items = cast("tuple[Any, ...]", content)
         if isinstance(items[0], Value):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ GROUPS = (
 ROOMS = ("unroller", "primitives", "policies", "planners", "nano_omni")
 
 
-@lru_cache(maxsize=None)
+@cache
 def registered(group: str) -> dict[str, EntryPoint]:
     """Every entry point of a group, by name. Where two packages claim a name, the first installed wins."""
     found: dict[str, EntryPoint] = {}
@@ -43,7 +43,7 @@ def registered(group: str) -> dict[str, EntryPoint]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(group: str, name: str) -> Any:
     """Import what is registered under this name.
 
@@ -92,7 +92,7 @@ def _imported(path: str, what: str) -> Any:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        shadow = shadowed(path.split(":")[0].split(".")[0])
+        shadow = shadowed(path.split(":", maxsplit=1)[0].split(".", maxsplit=1)[0])
         if shadow:
             raise PluginError(shadow) from error
         raise PluginError(f"{what} ({path}) cannot be imported: {type(error).__name__}: {error}") from error
@@ -105,9 +105,9 @@ def shadowed(room: str) -> str | None:
         return None
     home = Path(__file__).resolve().parent.parent
     places = [Path(p).resolve() for p in getattr(module, "__path__", [])]
-    if module.__file__:
-        places.append(Path(module.__file__).resolve().parent)
-    stranger = next((p for p in places if p.parent != home and p != home), None)
+    if not places and module.__file__:  # a policies.py
+        places = [Path(module.__file__).resolve()]
+    stranger = next((p for p in places if p.parent != home), None)
     if stranger is None:
         return None
-    return f"{stranger} is in the way of unroller's own package {room!r}: rename it, or start Python elsewhere."
+    return f"{stranger} is in the way of unroller's own package {room!r}: rename it, or work elsewhere."

@@ -12,7 +12,7 @@ import msgspec
 
 from unroller.arrays import Array
 
-_TAG_OPENS = re.compile(r"<(?=[A-Za-z/|!?_])")
+_TAG_OPENS = re.compile(r"<(?=[A-Za-z/|｜!?_])")  # ｜: some models write <｜User｜>
 
 
 def escape(text: str) -> str:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from unroller.cost import Cost, Spent
+from unroller.cost import FREE, Spent
 from unroller.faults import Fault
 from unroller.policy import Decision
-from unroller.problem import Problem
 from unroller.scheduler import Event, Lane, Measured, Output
-from unroller.workspace import Entry, Workspace
+from unroller.unrolling import Snapshot
+from unroller.workspace import Entry
 
 if TYPE_CHECKING:
     from unroller.contribution import Contributions
     from unroller.executor import Executor
-
-
-class Snapshot(msgspec.Struct, frozen=True, gc=False):
-    """A place in a run to go on from: the problem, C_t, and what it had cost. `executor.run(snapshot)`."""
-
-    problem: Problem
-    workspace: Workspace
-    cost: Cost
 
 
 class Run:
@@ -97,10 +86,10 @@ class Run:
         made = [e for e in self.events if isinstance(e, Entry)]
         kept = size - sum(1 for e in made if e.step >= step)
         workspace = self.workspace.at(kept)
-        cost = Cost()
-        for event in self.events:
-            if isinstance(event, (Entry, Measured)) and event.step < step:
-                cost += event.cost
+        charged = [e for e in self.events if isinstance(e, (Entry, Measured))]
+        last = [self.output_entry] if self.output_entry is not None else []
+        before = self.cost - sum((e.cost for e in (*charged, *last)), FREE)  # what a fork began with
+        cost = sum((e.cost for e in charged if e.step < step), before)
         return Snapshot(self.problem, workspace, cost)
 
     def replay(self) -> Run:
@@ -136,11 +125,3 @@ class Run:
         from unroller.explain import as_dict
 
         return as_dict(self)
-
-
-def total(costs: Sequence[Cost]) -> Cost:
-    """The sum of several costs."""
-    summed = Cost()
-    for cost in costs:
-        summed += cost
-    return summed

@@ -12,14 +12,14 @@ outcomes back. What must be on disk before the next decision is flushed through 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
 import msgspec
 
 from unroller.actions import Action, with_parameters
-from unroller.cost import FREE, Budget, Cost, Left, Spent, left_of
+from unroller.cost import FREE, Budget, Cost, Left, Spent
 from unroller.dispatch import Failure
 from unroller.faults import (
     BudgetOverrun,
@@ -34,11 +34,11 @@ from unroller.faults import (
 from unroller.policy import NO_PROBES, STOP, Call, Decision, Policy, Probes, State, as_decision
 from unroller.primitive import View
 from unroller.problem import Problem
-from unroller.unrolling import Apply, Choose, unroll
+from unroller.unrolling import Apply, Choose, Request, unroll
 from unroller.workspace import Entry, Workspace
 
 
-class Measured(msgspec.Struct, tag="measured"):
+class Measured(msgspec.Struct, tag="measured", gc=False):
     """A probe's result: shown to the policy, charged, never in the workspace."""
 
     id: bytes
@@ -50,7 +50,7 @@ class Measured(msgspec.Struct, tag="measured"):
     hit: bool = False
 
 
-class Output(msgspec.Struct, tag="output"):
+class Output(msgspec.Struct, tag="output", gc=False):
     """The decoder's entry, the last event of a run; None where decoding failed."""
 
     entry: Entry | None
@@ -77,53 +77,32 @@ class Recorder(Protocol):
     def known(self, lane: Lane, id: bytes) -> Entry | Measured | Fault | None: ...
 
 
-class Lane:
-    """One problem on its way through equation 1."""
+class Lane(msgspec.Struct, eq=False):
+    """One problem on its way through equation 1.
 
-    __slots__ = (
-        "began",
-        "cost",
-        "decisions",
-        "decoder",
-        "entry",
-        "events",
-        "key",
-        "left",
-        "masked",
-        "outcomes",
-        "probes",
-        "problem",
-        "record",
-        "recorded",
-        "seconds_before",
-        "spent",
-        "step",
-        "unrolling",
-        "waiting",
-        "workspace",
-    )
+    Made with what it starts from; the scheduler keeps the rest.
+    """
 
-    def __init__(self, problem: Problem, decoder: Action, left: Left, workspace: Workspace) -> None:
-        self.problem = problem
-        self.decoder = decoder
-        self.left = left
-        self.workspace = workspace
-        self.unrolling: Generator[Any, Any, Any] = unroll(problem, workspace)
-        self.decisions: list[Decision] = []
-        self.step = 0  # decisions made that call something
-        self.cost = FREE
-        self.spent = Spent()
-        self.events: list[Event] = []
-        self.masked: frozenset[str] = frozenset()
-        self.outcomes: list[Entry | None] = []  # of the calls under way, in plan order
-        self.waiting = 0
-        self.probes: dict[str, Any] | None = None
-        self.entry: Entry | None = None  # of the output
-        self.began = perf_counter()
-        self.seconds_before = 0.0  # on the clock before this process resumed it
-        self.key: Any = None  # for whoever admitted it
-        self.record: Any = None  # for the journal
-        self.recorded: deque[Decision] | None = None  # decisions to replay before asking the policy
+    problem: Problem
+    decoder: Action
+    left: Left  # of the budget, the decoder's share already off
+    workspace: Workspace
+    cost: Cost = FREE
+    key: Any = None  # for whoever admitted it
+    unrolling: Any = None  # the generator of equation 1
+    decisions: list[Decision] = []
+    step: int = 0  # decisions made that call something
+    spent: Spent = msgspec.field(default_factory=Spent)
+    events: list[Event] = []
+    masked: frozenset[str] = frozenset()
+    outcomes: list[Entry | None] = []  # of the calls under way, in plan order
+    waiting: int = 0  # how many of them are open
+    probes: dict[str, Any] | None = None
+    entry: Entry | None = None  # of the output
+    began: float = 0.0
+    seconds_before: float = 0.0  # on the clock before this process resumed it
+    record: Any = None  # for the journal
+    recorded: deque[Decision] | None = None  # decisions to replay before asking the policy
 
 
 class Job(msgspec.Struct, gc=False):
@@ -135,6 +114,7 @@ class Job(msgspec.Struct, gc=False):
     id: bytes
     view: View
     draw: int
+    twins: tuple[Job, ...] = ()  # jobs of other lanes that wait for the very same value
 
 
 DECODE, PROBE = -1, -2  # slots of jobs that are not among the calls of a decision
@@ -159,14 +139,15 @@ class Setup(msgspec.Struct, gc=False):
 
 
 class Scheduler:
-    """Holds the lanes in flight. `admit` lanes, `take` a batch, `give` its outcomes, pop `finished`."""
+    """Holds the lanes in flight. `admit` lanes, `take` a batch, `give` its outcomes, collect those
+    that have `ended`."""
 
     def __init__(self, setup: Setup, listen: bool = False) -> None:
         self.setup = setup
         self.deciding: list[Lane] = []
         self.queues: dict[Action, list[Job]] = {}
-        self.in_flight: dict[bytes, list[Job]] = {}
-        self.finished: deque[Lane] = deque()
+        self.in_flight: dict[bytes, Job] = {}
+        self._ended: list[Lane] = []
         self.heard: deque[tuple[Lane, Event]] | None = deque() if listen else None
         self.active = 0
         self._custom: dict[bytes, Action] = {}  # actions with a call's own parameters
@@ -177,6 +158,8 @@ class Scheduler:
     def admit(self, lane: Lane) -> None:
         """Start a lane. Decisions in `lane.recorded` are replayed before the policy is asked."""
         self.active += 1
+        lane.began = perf_counter()
+        lane.unrolling = unroll(lane.problem, lane.workspace)
         if self.setup.recorder is not None:
             self.setup.recorder.begin(lane)
         self._answer(lane, None)
@@ -193,7 +176,7 @@ class Scheduler:
         if not queues:
             return None
         if len(queues) == 1:
-            action = next(iter(queues))
+            (action,) = queues
         else:
             # Fullness, not length: a full batch of a small model does not wait for a larger one's.
             action = max(queues, key=lambda a: min(1.0, len(queues[a]) / a.max_batch))
@@ -204,6 +187,15 @@ class Scheduler:
             return Batch(action, jobs)
         queues[action] = jobs[limit:]
         return Batch(action, jobs[:limit])
+
+    def ended(self) -> list[Lane]:
+        """The lanes that have ended since the last time, safely in the journal."""
+        ended = self._ended
+        if ended:
+            self._ended = []
+            if self.setup.recorder is not None:
+                self.setup.recorder.flush(ended=True)  # one fsync for all of them
+        return ended
 
     def give(self, batch: Batch, outcomes: Sequence[Any], started: float) -> None:
         """Deliver a batch's outcomes to the lanes that asked, and to those that asked for the same."""
@@ -232,12 +224,12 @@ class Scheduler:
             if lane.recorded:
                 self._decided(lane, lane.recorded.popleft())
                 continue
-            left = self._left(lane)
-            if left.steps < 1 or left.seconds <= 0:
+            seconds = lane.seconds_before + perf_counter() - lane.began if self._clocked else 0.0
+            if lane.step >= lane.left.steps or seconds >= lane.left.seconds:
                 self._decided(lane, STOP)
                 continue
             asked.append(lane)
-            states.append(self._state(lane, left))
+            states.append(self._state(lane, seconds))
         if not asked:
             return
         try:
@@ -248,29 +240,25 @@ class Scheduler:
             self._policy_failed(asked, states, error)
             return
         for lane, answer in zip(asked, decided, strict=True):
-            try:
-                decision = as_decision(answer)
-            except PolicyError as error:
-                decision = self._stopped_by(lane, error)
-            self._decided(lane, decision)
+            if type(answer) is not Decision:
+                try:
+                    answer = as_decision(answer)
+                except PolicyError as error:
+                    answer = self._stopped_by(lane, error)
+            self._decided(lane, answer)
 
-    def _left(self, lane: Lane) -> Left:
-        left = lane.left
-        seconds = left.seconds
-        if self._clocked:
-            seconds -= lane.seconds_before + perf_counter() - lane.began
-        return Left(left.model_calls, left.tokens, left.price, left.steps - lane.step, seconds)
-
-    def _state(self, lane: Lane, left: Left) -> State:
+    def _state(self, lane: Lane, seconds: float) -> State:
         probes: Any = NO_PROBES if lane.probes is None else Probes(**lane.probes)
+        actions = self.setup.actions
         return State(
             lane.problem,
             lane.workspace,
             lane.step,
-            left,
-            self.setup.actions,
-            lane.masked,
             probes,
+            lane.left,
+            seconds,
+            actions,
+            lane.masked,
             lane.decisions,
         )
 
@@ -306,16 +294,15 @@ class Scheduler:
     def _answer(self, lane: Lane, answer: Any) -> None:
         """Send equation 1 what it asked for, and see what it asks for next."""
         try:
-            request = lane.unrolling.send(answer)
+            request: Request = lane.unrolling.send(answer)
         except StopIteration as end:
             lane.workspace, lane.entry = end.value
             self._end(lane)
             return
         lane.workspace = request.C
-        kind = type(request)
-        if kind is Choose:
+        if type(request) is Choose:
             self.deciding.append(lane)
-        elif kind is Apply:
+        elif type(request) is Apply:
             self._apply(lane, request.calls)
         else:
             lane.outcomes = [None]
@@ -336,8 +323,7 @@ class Scheduler:
                 self._fault(lane, fault_of(error, action=str(call), step=lane.step - 1, phase=phase), error)
                 ready = lane.waiting == 0
                 continue
-            if action.cost is not FREE:
-                lane.left.take(action.cost)  # reserved; what is not charged comes back
+            lane.left = lane.left.less(action.cost)  # reserved; what is not charged comes back
             ready = self._call(lane, slot, action, call.draw)
         if ready:
             self._answer(lane, [entry for entry in lane.outcomes if entry is not None])
@@ -350,9 +336,10 @@ class Scheduler:
             raise UnknownName(f"the policy chose {call.action!r}; the actions are: {known}")
         if call.parameters:
             action = self._with_parameters(action, call)
-        refused = action.refusal(lane.problem, lane.left, lane.masked)
-        if refused is not None:
-            raise NotAllowed(refused)
+        if lane.masked or not action.always:
+            refused = action.refusal(lane.problem, lane.left, lane.masked)
+            if refused is not None:
+                raise NotAllowed(refused)
         return action
 
     def _with_parameters(self, action: Action, call: Call) -> Action:
@@ -372,13 +359,13 @@ class Scheduler:
             return self._found(lane, slot, action, id, known.held, known.cost, draw, known)
         if setup.memo is not None and (remembered := setup.memo.get(id)) is not None:
             return self._found(lane, slot, action, id, remembered[0], remembered[1], draw, None)
-        job = Job(lane, slot, action, id, action.view(lane.problem, lane.workspace, id), draw)
+        view = View(action.primitive, action.parameters, lane.problem, lane.workspace, id)
+        job = Job(lane, slot, action, id, view, draw)
         if setup.memo is not None:
-            others = self.in_flight.get(id)
-            if others is not None:  # somebody is waiting for the very same value
-                others.append(job)
+            asked = self.in_flight.setdefault(id, job)
+            if asked is not job:  # somebody is waiting for the very same value
+                asked.twins = (*asked.twins, job)
                 return False
-            self.in_flight[id] = []
         queue = self.queues.get(action)
         if queue is None:
             self.queues[action] = [job]
@@ -398,8 +385,7 @@ class Scheduler:
                 lane.probes[action.primitive.name] = None
                 lane.waiting -= 1
                 continue
-            if action.cost is not FREE:
-                lane.left.take(action.cost)
+            lane.left = lane.left.less(action.cost)
             self._call(lane, PROBE, action, 0)
         return lane.waiting == 0
 
@@ -435,7 +421,8 @@ class Scheduler:
             event = Entry(job.id, action.name, value, step, cost, seconds, began, batch, False, job.draw)
         self._resume(job, self._settle(lane, job.slot, action, event, cost))
         if memo is not None:
-            for twin in self.in_flight.pop(job.id):
+            del self.in_flight[job.id]
+            for twin in job.twins:
                 found = self._found(twin.lane, twin.slot, action, job.id, value, cost, twin.draw, None)
                 self._resume(twin, found)
 
@@ -459,28 +446,24 @@ class Scheduler:
 
     def _charge(self, lane: Lane, action: Action, cost: Cost) -> BudgetOverrun | None:
         """Take the charge off the budget in place of what was reserved for it."""
-        _refund(lane.left, action.cost)
-        if lane.left.affords(cost):
-            lane.left.take(cost)
+        left = lane.left.plus(action.cost)
+        lane.left = left.less(cost)
+        if left.affords(cost):
             lane.cost += cost
             return None
-        allowance = Cost(
-            int(min(cost.model_calls, lane.left.model_calls)),
-            int(min(cost.tokens, lane.left.tokens)),
-            min(cost.price, lane.left.price),
+        lane.cost += Cost(
+            int(min(cost.model_calls, left.model_calls)),
+            int(min(cost.tokens, left.tokens)),
+            min(cost.price, left.price),
         )
-        lane.left.take(allowance)
-        lane.cost += allowance
         return BudgetOverrun(
             f"{action.name} declared at most {action.cost} and charged {cost}, more than was left: its value"
             " was dropped; let its `cost` state the true bound"
         )
 
     def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
-        jobs = [job]
-        if self.setup.memo is not None:
-            jobs += self.in_flight.pop(job.id)
-        for each in jobs:
+        self.in_flight.pop(job.id, None)
+        for each in (job, *job.twins):
             lane = each.lane
             lane.spent.seconds += seconds
             fault = fault_of(
@@ -503,8 +486,7 @@ class Scheduler:
         """Go on without a call that failed: nothing is charged, and the action is masked for this
         problem. True if that was the lane's last open call."""
         lane.waiting -= 1
-        if action.cost is not FREE:
-            _refund(lane.left, action.cost)
+        lane.left = lane.left.plus(action.cost)
         if slot >= 0:
             lane.masked |= {action.name}
         elif slot == PROBE and lane.probes is not None:
@@ -538,28 +520,5 @@ class Scheduler:
     def _end(self, lane: Lane) -> None:
         seconds = lane.seconds_before + perf_counter() - lane.began
         self._happened(lane, Output(lane.entry, seconds))
-        if self.setup.recorder is not None:
-            self.setup.recorder.flush(ended=True)
         self.active -= 1
-        self.finished.append(lane)
-
-
-def _refund(left: Left, cost: Cost) -> None:
-    left.model_calls += cost.model_calls
-    left.tokens += cost.tokens
-    left.price += cost.price
-
-
-def new_lane(
-    setup: Setup, problem: Problem, workspace: Workspace, decoder: Action, spent: Cost = FREE
-) -> Lane:
-    """A lane for a problem, what `spent` already cost taken off its budget. Raises BudgetError."""
-    left = left_of(setup.budget, decoder.cost)
-    if spent is not FREE:
-        left.model_calls = max(0, left.model_calls - spent.model_calls)
-        left.tokens = max(0, left.tokens - spent.tokens)
-        left.price = max(0.0, left.price - spent.price)
-    lane = Lane(problem, decoder, left, workspace)
-    lane.cost = spent
-    return lane
-
+        self._ended.append(lane)

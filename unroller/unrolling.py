@@ -7,6 +7,9 @@ sent the answer. Who decides, where calls run and with whom they share a batch i
 scheduler answers many of these side by side, and the drivers in `executor` run the scheduler.
 """
 
+# pyright: reportConstantRedefinition=false
+# C is the equation's letter for the context, and changes as it does there.
+
 from __future__ import annotations
 
 from collections.abc import Generator
@@ -14,9 +17,18 @@ from typing import Any
 
 import msgspec
 
+from unroller.cost import Cost
 from unroller.policy import Call, Decision
 from unroller.problem import Problem
 from unroller.workspace import Entry, Workspace
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """A place in a run to go on from: the problem, C_t, and what it had cost. `executor.run(snapshot)`."""
+
+    problem: Problem
+    workspace: Workspace
+    cost: Cost
 
 
 class Choose(msgspec.Struct, frozen=True, gc=False):

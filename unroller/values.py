@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
-from typing import Any, ClassVar, Literal, cast
+from functools import cache
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 import numpy as np
 
-from unroller.arrays import Array, dtype_name, is_array, is_floating
+from unroller.arrays import Array, dtype_name, is_array, is_floating, to_numpy
 from unroller.faults import ValueCheckError
 from unroller.rendering import (
     ImageSegment,
@@ -84,10 +85,17 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-@lru_cache(maxsize=None)
+@cache
 def array_fields(kind: type[Value]) -> tuple[str, ...]:
-    """The names of the fields of a value type that are declared to hold arrays."""
-    return tuple(f.name for f in msgspec.structs.fields(kind) if "Array" in str(f.type))
+    """The names of the fields of a value type that are declared to hold an array: `Array`, or None,
+    `np.ndarray`, `torch.Tensor`. Arrays inside other things are not looked for."""
+    return tuple(f.name for f in msgspec.structs.fields(kind) if _holds_array(f.type))
+
+
+def _holds_array(declared: Any) -> bool:
+    options = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
+    names = (getattr(get_origin(option) or option, "__name__", "") for option in options)
+    return any(name in ("Array", "ndarray", "Tensor") for name in names)
 
 
 def arrays_of(value: Value) -> list[tuple[str, Array]]:
@@ -99,6 +107,20 @@ def arrays_of(value: Value) -> list[tuple[str, Array]]:
 def _need(ok: bool, message: str) -> None:
     if not ok:
         raise ValueCheckError(message)
+
+
+def _as_tuple(value: Value, field: str, made_of: Any) -> None:
+    """Make a field a tuple where a list or an array was given: what is equal should compare, journal and
+    come back as equal."""
+    given: Any = getattr(value, field)
+    try:
+        items: list[Any] = list(given.tolist() if is_array(given) else given)
+        if type(given) is tuple and all(type(item) is made_of for item in items):
+            return
+        made = tuple(made_of(item) for item in items)
+    except (TypeError, ValueError):
+        raise ValueCheckError(f"{type(value).__name__}.{field} cannot be {given!r:.80}") from None
+    msgspec.structs.force_setattr(value, field, made)
 
 
 def _check_array(
@@ -133,7 +155,7 @@ _RESERVED = frozenset({"campose"})
 _KINDS = {"think"}  # those already checked
 
 
-class Text(Value, frozen=True, eq=False):
+class Text(Value, frozen=True, eq=False, gc=False):
     """Words written into the context.
 
     kind: what they are, and the tag they render in (`<think>…</think>`): "think", "caption",
@@ -146,6 +168,8 @@ class Text(Value, frozen=True, eq=False):
     def __post_init__(self) -> None:
         if type(self.text) is not str:
             raise ValueCheckError(f"Text holds a str, not {type(self.text).__name__}")
+        if not self.text.isascii():
+            _check_unicode(self.text)
         if self.kind not in _KINDS:
             ok = bool(_KIND.fullmatch(self.kind)) and self.kind not in _RESERVED
             _need(ok, f"{self.kind!r} cannot be a Text kind: use a lower-case word; campose is reserved")
@@ -158,7 +182,14 @@ class Text(Value, frozen=True, eq=False):
         return (TextSegment(f"<{self.kind}>{escape(self.text)}</{self.kind}>"),)
 
 
-class Answer(Value, frozen=True, eq=False):
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # a decoder that cut a character in two
+        raise ValueCheckError(f"text that is no Unicode cannot be kept or sent: {error}") from None
+
+
+class Answer(Value, frozen=True, eq=False, gc=False):
     """The answer to a question.
 
     text: the answer; choice: its index among `choices`, if there were any; probabilities: one a choice,
@@ -171,6 +202,9 @@ class Answer(Value, frozen=True, eq=False):
     probabilities: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        _as_tuple(self, "choices", str)
+        if self.probabilities is not None:
+            _as_tuple(self, "probabilities", float)
         if self.choice is not None:
             _need(0 <= self.choice < len(self.choices), f"choice {self.choice} of {len(self.choices)}")
         p = self.probabilities
@@ -203,7 +237,7 @@ class Answer(Value, frozen=True, eq=False):
 # -------------------------------------------------------------------------------------------- cameras
 
 
-class CameraPose(Value, frozen=True, eq=False):
+class CameraPose(Value, frozen=True, eq=False, gc=False):
     """Where one photo was taken, seen from another.
 
     translation: centre of camera `target` in the frame of camera `source`; rotation: axis-angle in
@@ -227,6 +261,8 @@ class CameraPose(Value, frozen=True, eq=False):
     note: str = ""
 
     def __post_init__(self) -> None:
+        _as_tuple(self, "translation", float)
+        _as_tuple(self, "rotation", float)
         for what, vector in (("translation", self.translation), ("rotation", self.rotation)):
             ok = len(vector) == 3 and all(math.isfinite(v) for v in vector)
             _need(ok, f"CameraPose.{what} must be three finite numbers, not {vector}")
@@ -288,7 +324,8 @@ class CameraPose(Value, frozen=True, eq=False):
     @property
     def campose(self) -> str:
         """The `<campose>` text: six numbers, translation then axis-angle."""
-        numbers = " ".join(f"{v + 0.0:.6f}" for v in (*self.translation, *self.rotation))
+        six = (*self.translation, *self.rotation)
+        numbers = " ".join(f"{round(v, 6) + 0.0:.6f}" for v in six)  # + 0.0: no "-0.000000"
         return f"<campose>{numbers}</campose>"
 
     def words(self) -> str:
@@ -324,6 +361,11 @@ def pose_errors(a: CameraPose, b: CameraPose) -> tuple[float, float]:
 def _vector(values: Any) -> Vector3:
     x, y, z = (float(v) for v in values)
     return (x, y, z)
+
+
+def _two_vectors(pose: Any) -> tuple[Vector3, Vector3]:
+    translation, rotation = pose
+    return _vector(translation), _vector(rotation)
 
 
 def _rotation_matrix(axis_angle: Vector3) -> np.ndarray[Any, Any]:
@@ -376,13 +418,6 @@ class Image(Value, frozen=True, eq=False):
         _check_array("Image.pixels", self.pixels, (None, None, 3), ("uint8",))
         _check_mask("Image.valid", self.valid, tuple(self.pixels.shape[:2]))
 
-    @classmethod
-    def open(cls, path: Any) -> Image:
-        """Read a picture file, bounded before it is decoded. Raises ImageError."""
-        from unroller.images import open_image
-
-        return open_image(path)
-
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
@@ -417,6 +452,9 @@ class NovelViews(Value, frozen=True, eq=False):
 
     def __post_init__(self) -> None:
         _check_array("NovelViews.views", self.views, (None, None, None, 3), ("uint8",))
+        _as_tuple(self, "directions", str)
+        if self.poses is not None:
+            _as_tuple(self, "poses", _two_vectors)
         count = int(self.views.shape[0])
         _need(
             len(self.directions) == count, f"{count} views need as many names, not {self.directions}"
@@ -498,8 +536,6 @@ class DepthMap(Value, frozen=True, eq=False):
         """Mean of |a - b| / max(a, b) where both are valid, plus the share where only one is."""
         if not isinstance(other, DepthMap) or tuple(self.depth.shape) != tuple(other.depth.shape):
             return 1.0
-        from unroller.arrays import to_numpy
-
         a, b = to_numpy(self.depth), to_numpy(other.depth)
         seen_a = a > 0 if self.valid is None else to_numpy(self.valid)
         seen_b = b > 0 if other.valid is None else to_numpy(other.valid)
@@ -553,6 +589,7 @@ class VisualTokens(Value, frozen=True, eq=False):
         _check_array("VisualTokens.ids", self.ids, (None,), "int")
         _need(self.codebook_size > 0, f"codebook_size {self.codebook_size} is not above 0")
         if self.grid is not None:
+            _as_tuple(self, "grid", int)
             n = int(self.ids.shape[0])
             _need(self.grid[0] * self.grid[1] == n, f"a grid of {self.grid} does not hold {n} tokens")
 
@@ -580,6 +617,4 @@ class Latents(Value, frozen=True, eq=False):
 
 
 def _mean_difference(a: Array, b: Array) -> float:
-    from unroller.arrays import to_numpy
-
     return float(np.abs(to_numpy(a).astype(np.int16) - to_numpy(b).astype(np.int16)).mean())

@@ -9,7 +9,7 @@ provenance costs one hash however long the context is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from xxhash import xxh3_128_digest
@@ -22,7 +22,7 @@ V = TypeVar("V", bound=Value)
 Kinds = tuple[type[Value], ...]
 
 
-class Entry(msgspec.Struct, tag="entry"):
+class Entry(msgspec.Struct, tag="entry", gc=False):
     """A value in the workspace, and how it came there.
 
     id: 16 bytes, H(primitive@version, parameters, model fingerprint, digests of the inputs it declared,
@@ -53,8 +53,8 @@ class Entry(msgspec.Struct, tag="entry"):
     @property
     def kind(self) -> type[Value]:
         """The value's type, known without reading it from disk."""
-        held = self.held
-        return held.kind if type(held) is Stored else type(held)
+        held: Any = self.held
+        return held.kind if type(held) is Stored else cast("type[Value]", type(held))
 
 
 class Stored:
@@ -67,8 +67,12 @@ class Stored:
         self.load = load
 
 
-class Chain(msgspec.Struct, frozen=True, gc=False):
-    """The entries of some value types, as a list from the newest back, with a digest over all of it."""
+class Chain(msgspec.Struct, frozen=True):
+    """The entries of some value types, as a list from the newest back, with a digest over all of it.
+
+    Chains and workspaces are left to the garbage collector's tracking (no `gc=False`): freeing a long list
+    of untracked structs overflows the C stack.
+    """
 
     newest: Entry | None
     older: Chain | None
@@ -86,23 +90,23 @@ class Chain(msgspec.Struct, frozen=True, gc=False):
         return found
 
 
-NOTHING_READ = Chain(None, None, b"", 0)
+NOTHING_READ = Chain(None, None, bytes(16), 0)
 
 
-class Workspace:
+class Workspace(msgspec.Struct, eq=False):
     """C_t. Make the empty one with `Workspace()` and longer ones with `compose`."""
 
-    __slots__ = ("_chains", "entry", "parent", "size")
-
-    def __init__(self, parent: Workspace | None = None, entry: Entry | None = None) -> None:
-        self.parent = parent
-        self.entry = entry
-        self.size: int = 0 if parent is None else parent.size + 1
-        self._chains: dict[Kinds, Chain] | None = None
+    parent: Workspace | None = None
+    entry: Entry | None = None
+    size: int = 0
+    # The chain of the kinds asked for first, which is mostly the only one; others in a dictionary.
+    _kinds: Kinds | None = None
+    _chain: Chain | None = None
+    _chains: dict[Kinds, Chain] | None = None
 
     def compose(self, entry: Entry) -> Workspace:
         """C ⊕ entry: a new workspace; this one is unchanged and shared."""
-        return Workspace(self, entry)
+        return Workspace(self, entry, self.size + 1)
 
     def __len__(self) -> int:
         return self.size
@@ -129,27 +133,34 @@ class Workspace:
 
     def chain(self, kinds: Kinds) -> Chain:
         """The entries of these types (and their subclasses), in written order, with their digest."""
-        chains = self._chains
-        if chains is not None and kinds in chains:
-            return chains[kinds]
-        unlinked: list[Entry] = []
-        node = self
-        found = NOTHING_READ
-        while node.parent is not None:
-            chains = node._chains
-            if chains is not None and kinds in chains:
-                found = chains[kinds]
+        node, unlinked = self, list[Entry]()
+        while True:
+            if node._kinds == kinds:
+                found = node._chain
+            else:
+                found = None if node._chains is None else node._chains.get(kinds)
+            if found is not None:
                 break
-            unlinked.append(node.entry)  # type: ignore[arg-type]  # only the root has no entry
+            if node.entry is None or node.parent is None:
+                found = NOTHING_READ
+                break
+            unlinked.append(node.entry)
             node = node.parent
-        for entry in reversed(unlinked):
-            if issubclass(entry.kind, kinds):
-                digest = xxh3_128_digest(found.digest + entry.id)
-                found = Chain(entry, found, digest, found.length + 1)
-        if self._chains is None:
-            self._chains = {}
-        self._chains[kinds] = found
+        if unlinked:
+            everything = Value in kinds
+            for entry in reversed(unlinked):
+                if everything or entry.kind in kinds or issubclass(entry.kind, kinds):
+                    found = Chain(entry, found, xxh3_128_digest(found.digest + entry.id), found.length + 1)
+            self._hold(kinds, found)
         return found
+
+    def _hold(self, kinds: Kinds, chain: Chain) -> None:
+        if self._kinds is None:
+            self._kinds, self._chain = kinds, chain
+        elif self._chains is None:
+            self._chains = {kinds: chain}
+        else:
+            self._chains[kinds] = chain
 
     def latest(self, kind: type[V]) -> V | None:
         """The newest value of this type, or None."""

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from xxhash import xxh3_128_digest
+
 from unroller.arrays import to_numpy
 from unroller.capabilities import (
     DepthEstimator,
@@ -26,7 +28,6 @@ from unroller.capabilities import (
 from unroller.faults import InputError, MissingCapability
 from unroller.problem import Intrinsics
 from unroller.values import CameraPose, DepthMap, Image, NovelViews
-from xxhash import xxh3_128_digest
 
 DEFAULT_FOV = 60.0
 """Degrees across the longer side, where neither the problem nor EXIF knows: a phone's main camera has
@@ -105,7 +106,8 @@ class Classical:
         if pose is None:
             pair = PhotoPair(request.photo, request.second, request.camera, request.second_camera)
             found = self._matched(pair, seed)
-            rotation, translation, points = found.rotation, found.translation, (found.points_a, found.points_b)
+            rotation, translation = found.rotation, found.translation
+            points = (found.points_a, found.points_b)
         else:
             rotation, translation = pose.rotation_matrix, np.asarray(pose.translation)
         depth, valid, _, _ = two_view_depth(
@@ -167,9 +169,8 @@ class Classical:
         first, second = _pixels(pair.first), _pixels(pair.second)
         k_a = _camera(pair.first, pair.first_camera).matrix
         k_b = _camera(pair.second, pair.second_camera).matrix
-        key = tuple(
-            xxh3_128_digest(np.ascontiguousarray(array).data) for array in (first, second, k_a, k_b)
-        ) + (b"%d,%d" % (first.shape[1], second.shape[1]),)
+        arrays = (first, second, k_a, k_b)
+        key = (*map(_content, arrays), str([array.shape for array in arrays]).encode())
         found = self._poses.get(key)
         if found is None:
             try:
@@ -205,6 +206,10 @@ def _each(work: Callable[..., Any], samples: Any) -> list[Any]:
 
 def _pixels(photo: Image) -> np.ndarray[Any, Any]:
     return to_numpy(photo.pixels)
+
+
+def _content(array: np.ndarray[Any, Any]) -> bytes:
+    return xxh3_128_digest(np.ascontiguousarray(array).data)
 
 
 def _camera(photo: Image, known: Intrinsics | None) -> Intrinsics:

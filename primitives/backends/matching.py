@@ -43,13 +43,13 @@ def find_keypoints(image: Image) -> Keypoints:
     return Keypoints(points[order], np.rint(UNIT * root[order]).astype(np.float32))
 
 
-def _sift(grey: NDArray[np.uint8], contrast: float):
+def _sift(grey: Image, contrast: float):
     try:  # without it every keypoint lies a quarter of a pixel too far right and down
-        detector = cv2.SIFT_create(
+        detector = cv2.SIFT.create(
             MOST_KEYPOINTS, contrastThreshold=contrast, enable_precise_upscale=True
         )
     except (TypeError, cv2.error):  # OpenCV before 4.8
-        detector = cv2.SIFT_create(MOST_KEYPOINTS, contrastThreshold=contrast)
+        detector = cv2.SIFT.create(MOST_KEYPOINTS, contrastThreshold=contrast)
     return detector.detectAndCompute(grey, None)
 
 

@@ -11,9 +11,17 @@ def rooms(seed: int, task: str = "pose", width: int = 640, height: int = 480) ->
 
     The true pose of the second camera is kept in the metadata as six numbers, for comparison.
     """
+    import torch
     from nano_omni.world import render_pair
 
-    pair = render_pair(seed, width=width, height=height)
+    # One thread: where other programs are busy, torch's threads wait for each other at every small step,
+    # and a picture that takes two seconds can take forty.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pair = render_pair(seed, width=width, height=height)
+    finally:
+        torch.set_num_threads(threads)
     true = CameraPose.from_matrix(pair.relative.double().cpu().numpy())
     return Problem(
         task=task,

@@ -9,13 +9,15 @@ own image functions put that centre at (0, 0): `sampling_grid` is where the half
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
-Image = NDArray[np.uint8]
+# OpenCV's stubs promise no dtype, so these names are for readers; `checked_image` holds them to it.
+Array = NDArray[Any]  # float64
+Image = NDArray[Any]  # uint8 RGB (H, W, 3)
 
 FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)  # millimetres, to which "35 mm equivalent" refers
 

@@ -8,6 +8,8 @@ that neighbouring ones move a pixel by about one pixel.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ NOISE_VARIANCE = 4.0  # grey levels squared: windows that vary less than noise d
 LEAST_TEXTURE = 2.0  # standard deviation in a window, grey levels
 LEAST_MOTION = 2.0  # pixels between the nearest and the farthest plane: less decides nothing
 
-Float = NDArray[np.float32]
+Float = NDArray[Any]  # float32
 
 
 def sweep(
@@ -65,7 +67,7 @@ def sweep(
 
 
 def _inside(pixels: Array, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    return ((pixels >= 0) & (pixels < (shape[1], shape[0]))).all(axis=-1)
+    return np.all((pixels >= 0) & (pixels < (shape[1], shape[0])), axis=-1)
 
 
 def _window_moments(grey: Float) -> tuple[Float, Float]:

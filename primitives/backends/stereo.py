@@ -244,12 +244,12 @@ def _rectified_depth(image_a, K_a, pair: _Rectified):
     return depth.astype(np.float32), valid
 
 
-def _disparity(left: Image, right: Image, lowest: int, count: int) -> NDArray[np.float32]:
+def _disparity(left: Image, right: Image, lowest: int, count: int) -> Array:
     """Disparities (H, W) in pixels; below `lowest` where none was found."""
     block = 5
     # StereoSGBM leaves a strip of `lowest + count` columns unmatched at the left: pad it.
     strip = max(0, lowest + count)
-    matcher = cv2.StereoSGBM_create(
+    matcher = cv2.StereoSGBM.create(
         minDisparity=lowest,
         numDisparities=count,
         blockSize=block,

@@ -45,7 +45,6 @@ FEW, FEW_SHARE = 8, 0.05  # so few matches beside a simpler model are its outlie
 # Keypoints share errors (shadows, edges that slide with the view): against exact poses, errors
 # were twice what independent noise of the residuals' size explains. None is below 0.1 pixel.
 OPTIMISM = 2.0
-SAME_COST = 9.2  # chi-square, 2 degrees of freedom, 1 %: readings of a plane closer than that tie
 
 
 class NoKeypoints(GeometryError):
@@ -154,7 +153,7 @@ def pose_from_matches(
         distances, fits, noise = turned, turned < 2 * STILL, STILL
     still = turned < max(STILL, 3 * noise)
     moved = int((fits & ~still).sum())
-    if moved < max(FEW, FEW_SHARE * fits.sum()):
+    if general is None or moved < max(FEW, FEW_SHARE * fits.sum()):
         kept = still
         _refuse_chance(points_a, points_b, kept, size_a, size_b, rotation_only=True)
         return _rotation_pose(
@@ -293,12 +292,16 @@ def _best_reading(
     best = poses[order[0]]
     fits = distances(best) < INLIER
     noise = max(1.4826 * float(np.median(distances(best)[fits])), 0.1)
-    off_plane = int((fits & ~(away < max(STILL, 3 * noise))).sum())
+    # Transfer errors hold the noise of both photos in both directions: five are ample.
+    off_plane = int((fits & ~(away < 5 * noise)).sum())
     planar = off_plane < max(FEW, FEW_SHARE * fits.sum())
+    # Each reading measures another component of the same noise: even two perfect ones differ in
+    # cost like two chi-squares with n matches as degrees of freedom, of variance 4 n noise^4.
+    tie = 3 * math.sqrt(4 * fits.sum()) * noise**2
     for i in order[1:]:
         other = poses[i]
         apart = max(epipolar.rotation_angle(best.R.T @ other.R), angle_between(best.t, other.t))
-        if apart > 3 and cost[i] - cost[order[0]] < SAME_COST * noise**2:
+        if apart > 3 and cost[i] - cost[order[0]] < tie:
             return planar, best, other
     return planar, best, None
 

@@ -24,6 +24,8 @@ from primitives.backends.pinhole import (
     sampling_grid,
 )
 
+ONE = ((0.0, 0.0),)  # the pixel a point falls into, or the four whose centres are about it
+FOUR = ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5))
 TOLERANCE = 0.05  # relative difference of depth at which two samples are different surfaces
 
 
@@ -41,7 +43,9 @@ def rotate_view(
     Raises `InvalidImage`, `InvalidIntrinsics`, `InvalidPose`."""
     if not (np.isfinite(yaw) and np.isfinite(pitch)):
         raise InvalidPose("yaw and pitch must be finite numbers of radians.")
-    turn = rotation_from_vector([0, yaw, 0]) @ rotation_from_vector([pitch, 0, 0])
+    turn = rotation_from_vector(np.array([0, yaw, 0])) @ rotation_from_vector(
+        np.array([pitch, 0, 0])
+    )
     return warp_by_rotation(image, K, turn)
 
 
@@ -91,21 +95,25 @@ def warp_by_depth(
     rays = pixel_centres(height, width) @ np.linalg.inv(K).T  # (H, W, 3)
 
     points = (depth[..., None] * rays)[valid]  # (N, 3) in the old frame
-    new_depth = _splatted(*projected((points - t) @ R, K), (height, width))
-    new_depth = _cracks_closed(new_depth)
-    mask = np.isfinite(new_depth)
-    back = (np.where(mask, new_depth, 1.0)[..., None] * rays) @ R.T + t
-    pixels, z = projected(back, K)
-    # Splats are wider than a pixel: beyond the edge of an object they would fetch its background.
-    old = cv2.remap(depth.astype(np.float32), *sampling_grid(pixels), cv2.INTER_NEAREST)
-    mask &= np.abs(old - z) < TOLERANCE * np.abs(z)
+    landed = projected((points - t) @ R, K)
+    pixels, mask = np.zeros((height, width, 2)), np.zeros((height, width), dtype=bool)
+    # A splat of four pixels closes surfaces but reaches a pixel beyond the edge of an object, where
+    # it would fetch background; the splat of one pixel serves there.
+    for splat in (FOUR, ONE):
+        new_depth = _cracks_closed(_splatted(*landed, (height, width), splat))
+        known = np.isfinite(new_depth)
+        back = (np.where(known, new_depth, 1.0)[..., None] * rays) @ R.T + t
+        origin, z = projected(back, K)
+        old = cv2.remap(depth.astype(np.float32), *sampling_grid(origin), cv2.INTER_NEAREST)
+        better = ~mask & known & (np.abs(old - z) < TOLERANCE * np.abs(z))
+        pixels[better], mask[better] = origin[better], True
     return _fetched(image, pixels, mask)
 
 
 def _fetched(image: Image, pixels: Array, mask=None) -> tuple[Image, NDArray[np.bool_]]:
     """Colours of `image` at `pixels` (H, W, 2), black where they lie outside or `mask` is False."""
     height, width = image.shape[:2]
-    seen = ((pixels >= 0) & (pixels <= (width, height))).all(axis=-1)
+    seen = np.all((pixels >= 0) & (pixels <= (width, height)), axis=-1)
     if mask is not None:
         seen &= mask
     maps = sampling_grid(pixels)
@@ -114,13 +122,12 @@ def _fetched(image: Image, pixels: Array, mask=None) -> tuple[Image, NDArray[np.
     return out, seen
 
 
-def _splatted(pixels: Array, z: Array, shape: tuple[int, int]) -> Array:
-    """Nearest depth (H, W) over the four pixels about each point; infinity where none falls."""
+def _splatted(pixels: Array, z: Array, shape: tuple[int, int], splat) -> Array:
+    """Nearest depth (H, W) where points fall on the pixels of a `splat`; infinity elsewhere."""
     height, width = shape
     buffer = np.full(height * width, np.inf)
-    corner = np.floor(pixels - 0.5).astype(np.int64)
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        x, y = corner[:, 0] + dx, corner[:, 1] + dy
+    for dx, dy in splat:
+        x, y = (np.floor(pixels + np.array([dx, dy])).astype(np.int64)).T
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > 1e-9)
         np.minimum.at(buffer, (y * width + x)[inside], z[inside])
     return buffer.reshape(shape)

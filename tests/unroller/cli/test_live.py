@@ -1,0 +1,56 @@
+"""The tree of a run, fed by hand."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from unroller import Call, Cost, Decision, Entry, Problem, Text
+from unroller.cli.live import Unrolling, plain_lines
+from unroller.faults import Fault
+from unroller.scheduler import Measured, Output
+
+
+def shown(unrolling, width=90):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"), force_terminal=True)
+    console.print(unrolling.tree())
+    return console.export_text()
+
+
+def test_side_by_side_calls_find_their_own_results():
+    tree = Unrolling(Problem(task="riddle", question="why"), "toys · list")
+    tree.hear(Decision((Call("guess"), Call("guess", None, 1))))
+    tree.hear(Entry(b"1", "guess", Text("second"), draw=1, cost=Cost(1)))
+    assert "1a ⠋ guess" in shown(tree) and "1b ✓ guess" in shown(tree)
+    tree.hear(Entry(b"0", "guess", Text("first"), hit=True))
+    assert "1a = guess     memo  free  first" in shown(tree)
+
+
+def test_a_fault_says_why_beneath_its_call():
+    tree = Unrolling(Problem(task="riddle"))
+    tree.hear(Decision((Call("guess"),)))
+    tree.hear(Fault("guess", "InputError", "too [dark]\x07", 0, attempts=3))
+    assert "InputError after 3 attempts: too [dark]\\x07" in shown(tree)
+
+
+def test_probes_and_the_output():
+    tree = Unrolling(Problem(task="riddle"))
+    tree.hear(Measured(b"", "answer_entropy", 0.25))
+    tree.hear(Decision())
+    tree.hear(Output(Entry(b"", "riddle", Text("42"))))
+    assert "probe 0.25" in shown(tree) and "ψ ✓ riddle" in shown(tree)
+
+
+def test_long_words_are_cut_at_the_edge():
+    tree = Unrolling(Problem(task="riddle", question="why " * 100))
+    tree.hear(Decision((Call("guess"),)))
+    tree.hear(Entry(b"", "guess", Text("word " * 500)))
+    assert all(len(line) <= 60 for line in shown(tree, 60).splitlines())
+
+
+def test_plain_lines_tell_the_same_for_a_log():
+    assert plain_lines(Decision((Call("guess"),))) == ["step 1: guess …"]
+    entry = Entry(b"", "guess", Text("a\nb"), seconds=0.25)
+    assert plain_lines(entry) == ["step 1: guess wrote a b (free, 250 ms)"]
+    refusal = Fault("guess", "NotAllowed", "too dear", 1, phase="refused")
+    assert plain_lines(refusal) == ["step 2: guess was not called: too dear"]
+    assert plain_lines(Output(None)) == []

@@ -1,0 +1,65 @@
+"""From two photos of a room to the camera's motion, with the primitives and the backend that ship."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two photos of procedural room 7 as files, the second taken from a step aside."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("cv2")
+    from nano_omni.world import render_pair
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # many threads for small tensors wait for one another
+    try:
+        pair = render_pair(7, 320, 240, samples=1)
+    finally:
+        torch.set_num_threads(threads)
+    folder = tmp_path_factory.mktemp("photos")
+    paths = [folder / "first.png", folder / "second.png"]
+    for path, pixels in zip(paths, pair.images, strict=True):
+        Pillow.fromarray(pixels.numpy()).save(path)
+    k = pair.intrinsics
+    camera = ",".join(f"{float(v):.3f}" for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2]))
+    return [*map(str, paths), "--intrinsics", camera]
+
+
+def test_pose(unroller, photos):
+    said = unroller("run", "--task", "pose", *photos)
+    assert said.code == 0
+    assert re.search(r"^The camera moved .* turned .*°.*\.$", said.out, re.M)
+    assert re.search(r"^<campose>(-?\d+\.\d{6} ?){6}</campose>$", said.out, re.M)
+    assert re.search(r"\d+ of \d+ matches are inliers", said.out)
+    assert re.search(r"camera_pose_estimate\s+CameraPose\s+1 call", said.out)
+
+
+def test_depth(unroller, photos, folder):
+    said = unroller("run", "--task", "depth", *photos, "--out", "kept")
+    assert said.code == 0
+    depth = np.load(folder / "kept/output/output.npy", allow_pickle=False)
+    assert depth.shape == (240, 320) and depth.dtype == np.float32 and np.isfinite(depth).all()
+    assert Pillow.open(folder / "kept/output/output.png").size == (320, 240)
+
+
+def test_novel_views(unroller, photos, folder):
+    said = unroller("run", "--task", "novel_view", *photos, "--look", "left,right", "--out", "kept")
+    assert said.code == 0
+    names = {path.name for path in (folder / "kept/output").glob("output-*")}
+    assert names == {"output-left.png", "output-right.png"}
+
+
+def test_a_problem_set_knows_the_truth(script):
+    options = ["--problem-option", "width=320", "--problem-option", "height=240"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    said = script("run", "--problem", "rooms:7", *options, "--backend", "classical", env=env)
+    assert said.returncode == 0, said.stderr
+    rotation, direction = map(float, re.findall(r"(?:rotation|direction) (\d+\.\d+)°", said.stdout))
+    assert rotation < 1 and direction < 5

@@ -1,0 +1,143 @@
+"""`unroller run`: from options to an answer, a run folder, and one JSON document."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unroller import Problem
+from unroller.journal import read_log
+
+
+def test_an_answer_goes_to_stdout_and_the_steps_to_stderr(toy):
+    said = toy("run --task riddle --policy think_once", "-q", "what is it?", "--choices", "left,right")
+    assert said.code == 0
+    assert "left" in said.out and "70.0%" in said.out
+    assert "thought about what is it?" in said.err
+    assert re.search(r"1\s+think\s+Text\s+free", said.out)
+    assert re.search(r"ψ\s+riddle\s+Answer\s+1 call", said.out)
+
+
+def test_the_run_folder_holds_journal_report_and_data(toy):
+    toy("run --task riddle --policy think_once -q why")
+    (kept,) = Path("runs").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}-riddle-[0-9a-f]{4}", kept.name)
+    assert {"journal.log", "command.json", "report.html", "run.json"} <= {p.name for p in kept.iterdir()}
+    (run,) = read_log(kept).runs
+    assert run.ended and run.problem.question == "why"
+
+
+def test_json_is_exactly_one_document(toy):
+    said = toy("run --task riddle --json --policy think_once -q why --out kept")
+    document = said.json
+    assert said.code == document["exit"] == 0
+    assert document["output"]["text"] == "42"
+    assert document["cost"]["model_calls"] == 1
+    assert Path(document["files"]["report"]).exists()
+    assert [event["type"] for event in document["events"]] == ["decision", "entry", "decision", "output"]
+
+
+def test_a_pose_is_shown_beside_the_truth(toy):
+    said = toy("run --problem corridor:7 --calls", "")
+    assert "<campose>1.000000 0.000000 0.000000 0.000000 0.100000 0.000000</campose>" in said.out
+    assert "90 of 100 matches are inliers" in said.out
+    assert re.search(r"truth\s+2\.000", said.out)
+    assert "rotation 0.00° · direction 0.00°" in said.out
+
+
+def test_a_pose_error_is_in_the_json(toy):
+    said = toy("run --json --problem corridor:7 --calls", "")
+    assert said.json["pose_error_degrees"] == {"rotation": pytest.approx(0), "direction": pytest.approx(0)}
+
+
+def test_pictures_are_written(toy, picture):
+    said = toy("run --task echo --calls", "", picture("a.png"), "--out", "kept")
+    assert said.code == 0
+    assert Problem(task="echo", images="kept/output/output.png").images[0].size == (24, 16)
+
+
+def test_calls_run_in_order_side_by_side_and_as_draws(toy):
+    said = toy("run --task riddle -q why --json --calls", "think,nap+nap#1")
+    decisions = [e for e in said.json["events"] if e["type"] == "decision" and e["calls"]]
+    assert [[c["action"], c["draw"]] for d in decisions for c in d["calls"]] == [
+        ["think", 0],
+        ["nap", 0],
+        ["nap", 1],
+    ]
+
+
+def test_every_option_reaches_the_problem(toy, picture):
+    toy(
+        "run --task riddle --calls= --out kept --seed 5 --look left,up -q which? -p paint",
+        *("--choice", "one, two", "--choice", "three", "--intrinsics", "9,9,4,4"),
+        picture("a.png"),
+    )
+    problem = read_log("kept").runs[0].problem
+    assert (problem.seed, problem.look, problem.prompt) == (5, ("left", "up"), "paint")
+    assert problem.choices == ("one, two", "three")
+    assert problem.intrinsics[0].fx == 9
+
+
+def test_faults_are_told_in_plain_words_and_the_run_goes_on(toy):
+    said = toy("run --task riddle -q why --policy brood")
+    assert said.code == 0
+    assert "step 2: stumble failed (InputError): the photos show [red]nothing[/red]" in said.out
+    assert "the policy chose 'unheard_of'" in said.out
+
+
+def test_a_policy_that_decides_nonsense_is_a_fault(toy):
+    said = toy("run --task riddle -q why --policy nonsense")
+    assert said.code == 0
+    assert "the policy nonsense could not decide (PolicyError)" in said.out
+
+
+def test_no_output_ends_with_1(toy):
+    said = toy("run --task hopeless -q why --calls", "")
+    assert said.code == 1
+    assert "No output" in said.out
+    assert "the decoder hopeless failed (InputError): nobody knows" in said.out
+
+
+def test_strict_stops_at_the_first_fault_and_keeps_the_journal(toy):
+    said = toy("run --task riddle -q why --strict --out kept --calls", "think,stumble")
+    assert said.code == 1
+    assert "error: stumble: InputError" in said.err
+    assert len([e for e in read_log("kept").runs[0].events if type(e).__name__ == "Entry"]) == 1
+
+
+def test_the_budget_holds(toy):
+    said = toy("run --task riddle -q why --json --budget steps=1,model_calls=1 --policy brood")
+    assert sum(e["type"] == "decision" and bool(e["calls"]) for e in said.json["events"]) == 1
+
+
+def test_a_memo_is_shared_by_runs(toy):
+    first = toy("run --task riddle -q why --memo memo --json --policy think_once")
+    again = toy("run --task riddle -q why --memo memo --json --policy think_once")
+    assert first.json["spent"]["hits"] == 0
+    assert again.json["spent"]["hits"] == 2
+    assert again.json["cost"] == first.json["cost"]
+
+
+def test_what_a_model_wrote_cannot_act_on_the_terminal(toy):
+    said = toy("run --task riddle --policy think_once", "-q", "what [bold]is[/bold] it? \u202egnp.exe")
+    assert "what [bold]is[/bold] it? \\u202egnp.exe" in said.err
+    assert "\u202e" not in said.err + said.out
+
+
+def test_open_shows_the_report(toy, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    toy("run --task riddle -q why --open --out kept --calls", "")
+    assert opened == [Path("kept/report.html").resolve().as_uri()]
+
+
+def test_a_report_that_cannot_be_written_does_not_lose_the_answer(toy, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("unroller.report.write_report", full)
+    said = toy("run --task riddle -q why --out kept --calls", "")
+    assert said.code == 0 and "42" in said.out
+    assert "kept/report.html was not written" in said.err and "No space left" in said.err

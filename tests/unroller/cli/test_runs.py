@@ -1,0 +1,130 @@
+"""`unroller runs`: journals, listed, shown, explained and resumed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from unroller.journal import read_log
+from unroller.workspace import Entry
+
+TOYS = Path(__file__).with_name("toys.py")
+UNROLLER = Path(sys.executable).with_name("unroller")
+
+
+@pytest.fixture
+def kept(toy):
+    """A run that has ended, in runs/first."""
+    toy("run --task riddle --policy think_once -q why --out runs/first")
+    return Path("runs/first")
+
+
+def test_list(unroller, toy, kept):
+    toy("run --task hopeless -q how --calls= --out runs/second")
+    said = unroller("runs", "list")
+    assert said.code == 0
+    first, second = said.out.splitlines()[-2:]
+    assert "first" in first and "riddle: why" in first and "done" in first and "42" in first
+    assert "second" in second and "1 faults" in second and "no output" in second
+    assert [row["state"] for row in unroller("runs", "list", "--json").json] == ["done", "no output"]
+
+
+def test_list_of_nothing(unroller):
+    said = unroller("runs", "list")
+    assert said.code == 0 and "there are no runs" in said.err
+    assert unroller("runs", "list", "--json").json == []
+
+
+def test_a_damaged_journal_does_not_hide_the_others(unroller, kept):
+    Path("runs/bad").mkdir()
+    Path("runs/bad/journal.log").write_bytes(b"something else entirely")
+    assert {row["state"] for row in unroller("runs", "list", "--json").json} == {"done", "damaged"}
+    said = unroller("runs", "show", "bad")
+    assert said.code == 4 and "no journal of this version" in said.err
+
+
+def test_show_by_path_by_name_by_part_and_by_default(unroller, kept):
+    shown = [unroller("runs", "show", *which) for which in (["runs/first"], ["first"], ["irs"], [])]
+    assert all(said.code == 0 and "42" in said.out and "think" in said.out for said in shown)
+    assert "runs/first/report.html" in shown[0].out
+
+
+def test_show_as_json(unroller, kept):
+    (document,) = unroller("runs", "show", "--json").json
+    assert document["state"] == "done"
+    assert [event["type"] for event in document["events"]] == ["decision", "entry", "decision", "output"]
+
+
+def test_show_needs_no_plug_in(unroller, kept):
+    """A journal is data: it is shown where the primitives of the run are not installed."""
+    assert "thought about why" in unroller("runs", "show", "--json").out
+
+
+def test_a_run_that_is_not_there(unroller):
+    said = unroller("runs", "show", "nowhere")
+    assert said.code == 4 and "nowhere" in said.err
+    assert "there are no runs" in unroller("runs", "show").err
+
+
+def test_explain(toy, kept):
+    said = toy("runs explain first")
+    assert said.code == 0
+    assert "step 1: think" in said.out and "Output: 42" in said.out and "Contribution" in said.out
+    assert "Contribution" not in toy("runs explain first --no-contributions").out
+
+
+def test_explain_writes_nothing_to_the_journal(toy, kept):
+    before = (kept / "journal.log").read_bytes()
+    toy("runs explain first")
+    assert (kept / "journal.log").read_bytes() == before
+
+
+def test_an_ended_run_resumes_as_it_was(toy, kept):
+    said = toy("runs resume first", "--json")
+    assert said.code == 0 and said.json["output"]["text"] == "42"
+    assert len(read_log(kept).runs) == 1
+
+
+def test_resume_does_not_import_what_a_folder_names(unroller, kept):
+    """A folder somebody sent must not choose what code runs."""
+    said = unroller("runs", "resume", "first")
+    assert said.code == 2
+    assert f"was started with --use {TOYS}" in said.err and "think_once" in said.err
+
+
+def test_interrupt_and_resume(script, folder):
+    """Ctrl-C keeps what was finished; resuming makes only the calls that were not."""
+    command = [str(UNROLLER), "run", "--use", str(TOYS), "--task", "riddle", "-q", "why"]
+    command += ["--calls", "nap,nap#1,nap#2,nap#3", "--out", "kept"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _until(lambda: Path("kept/journal.log").exists() and len(_entries("kept")) >= 1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err and out == ""
+    assert f"unroller runs resume kept --use {TOYS}" in err
+
+    finished = _entries("kept")
+    assert 1 <= len(finished) < 4
+    said = script("runs", "resume", "kept", "--use", TOYS)
+    assert said.returncode == 0 and "42" in said.stdout
+    after = _entries("kept")
+    assert len(after) == 4 and after[: len(finished)] == finished
+    assert Path("kept/report.html").exists()
+
+
+def _entries(folder):
+    runs = read_log(folder).runs
+    return [(e.id, e.started) for run in runs for e in run.events if isinstance(e, Entry)]
+
+
+def _until(happened, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)

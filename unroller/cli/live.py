@@ -1,0 +1,182 @@
+"""A run as it happens: a tree that grows on a terminal, plain lines anywhere else.
+
+with watching(problem, "classical · schedule") as hear:
+    for event in executor.stream(problem):
+        hear(event)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text as Line
+from rich.tree import Tree
+
+from unroller.cli.terminal import is_live, line, stderr
+from unroller.cli.words import charged, fault_reason, fault_words, measured_words, title, took, value_words
+from unroller.faults import Fault
+from unroller.policy import Decision
+from unroller.problem import Problem
+from unroller.scheduler import Event, Measured, Output
+from unroller.workspace import Entry
+
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+class _Row:
+    """One call in the tree: waiting, then made, found or failed."""
+
+    def __init__(self, label: str, action: str, draw: int = 0, what: str = "") -> None:
+        self.label = label
+        self.action = action
+        self.draw = draw
+        self.what = what
+        self.began = monotonic()
+        self.entry: Entry | None = None
+        self.fault: Fault | None = None
+        self.measured: Measured | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.entry is None and self.fault is None and self.measured is None
+
+
+class Unrolling:
+    """What has been heard of one run so far, as a rich tree."""
+
+    def __init__(self, problem: Problem, subtitle: str = "") -> None:
+        self.heading = title(problem)
+        self.subtitle = subtitle
+        self.task = problem.task
+        self.rows: list[_Row] = []
+        self.ended = False
+
+    def hear(self, event: Event) -> None:
+        """Take in what happened."""
+        if isinstance(event, Decision):
+            self._decided(event)
+        elif isinstance(event, Entry):
+            row = self._waiting(event.action, event.draw) or self._row(event.step, event.action)
+            row.entry = event
+        elif isinstance(event, Measured):
+            row = self._row(event.step, event.name)
+            row.measured = event
+        elif isinstance(event, Fault):
+            row = self._waiting(event.action, 0) or self._row(event.step, event.action)
+            row.fault = event
+        else:
+            self._output(event)
+
+    def _decided(self, decision: Decision) -> None:
+        if not decision.calls:
+            self.rows.append(_Row("ψ", self.task, what="decode"))
+        for i, call in enumerate(decision.calls):
+            label = f"{decision.step + 1}{chr(97 + i % 26) if len(decision.calls) > 1 else ''}"
+            self.rows.append(_Row(label, call.action, call.draw, str(call)))
+
+    def _output(self, output: Output) -> None:
+        self.ended = True
+        if output.entry is not None:
+            row = next((r for r in reversed(self.rows) if r.what == "decode" and r.open), None)
+            row = row or self._row(None, output.entry.action)
+            row.entry = output.entry
+
+    def _waiting(self, action: str, draw: int) -> _Row | None:
+        """The call that this event answers: by name and draw, by name, or by the call's own words."""
+        waiting = [row for row in self.rows if row.open]
+        exact = [row for row in waiting if row.action == action and row.draw == draw]
+        near = [row for row in waiting if action in (row.action, row.what)]
+        return next(iter(exact or near), None)
+
+    def _row(self, step: int | None, action: str) -> _Row:
+        row = _Row("ψ" if step is None else f"{step + 1}", action)
+        self.rows.append(row)
+        return row
+
+    # ------------------------------------------------------------------------------------- to look at
+
+    def tree(self) -> Tree:
+        """The tree as of now; spinners turn with the clock."""
+        heading = Line.assemble((self.heading, "bold"), (f"   {self.subtitle}", "dim"))
+        heading.no_wrap, heading.overflow = True, "ellipsis"
+        tree = Tree(heading, guide_style="dim")
+        names = max((len(row.action) for row in self.rows), default=0)
+        labels = max((len(row.label) for row in self.rows), default=1)
+        for row in self.rows:
+            branch = tree.add(_shown(row, labels, min(names, 32), self.ended))
+            if row.fault is not None:
+                branch.add(line(fault_reason(row.fault), "yellow"))
+        return tree
+
+
+def _shown(row: _Row, labels: int, names: int, ended: bool) -> Line:
+    label, name = row.label.ljust(labels), row.action.ljust(names)
+    if row.entry is not None:
+        mark, style = ("=", "cyan") if row.entry.hit else ("✓", "green")
+        how = "memo" if row.entry.hit else took(row.entry.seconds)
+        rest = [
+            (f"{how:>7}  ", "dim"),
+            (f"{charged(row.entry.cost)}  ", "magenta"),
+            (value_words(row.entry.value), ""),
+        ]
+    elif row.measured is not None:
+        mark, style = "?", "blue"
+        how = "memo" if row.measured.hit else took(row.measured.seconds)
+        rest = [(f"{how:>7}  ", "dim"), (f"probe {measured_words(row.measured)}", "blue")]
+    elif row.fault is not None:
+        refused = row.fault.phase == "refused"
+        mark, style = ("–", "yellow") if refused else ("✗", "bold yellow")
+        rest = [(f"{took(row.fault.seconds):>7}", "dim")] if not refused else [("refused", "yellow")]
+    elif ended:
+        mark, style, rest = "·", "dim", []
+    else:
+        passed = monotonic() - row.began
+        mark, style = _FRAMES[int(passed * 12) % len(_FRAMES)], "cyan"
+        rest = [(f"{passed:5.1f} s", "dim")] if passed >= 1 else []
+    shown = Line(no_wrap=True, overflow="ellipsis")
+    shown.append(f"{label} ", "dim").append(f"{mark} ", style).append(f"{name}  ", "bold")
+    for text, how_shown in rest:
+        shown.append(text, how_shown)
+    return shown
+
+
+def plain_lines(event: Event) -> list[str]:
+    """An event as lines for a log: no colours, nothing redrawn."""
+    if isinstance(event, Decision):
+        called = ", ".join(str(call) for call in event.calls)
+        return [f"step {event.step + 1}: {called} …"] if called else ["decode …"]
+    if isinstance(event, Entry):
+        how = "from the memo" if event.hit else took(event.seconds)
+        words = value_words(event.value)
+        return [f"step {event.step + 1}: {event.action} wrote {words} ({charged(event.cost)}, {how})"]
+    if isinstance(event, Measured):
+        return [f"step {event.step + 1}: probe {event.name} = {measured_words(event)}"]
+    if isinstance(event, Fault):
+        return [fault_words(event)]
+    return [] if event.entry is None else [f"output: {value_words(event.entry.value)}"]
+
+
+@contextmanager
+def watching(
+    problem: Problem, subtitle: str = "", console: Console | None = None
+) -> Generator[Callable[[Event], None]]:
+    """Show a run while it runs. Gives a function to tell events to."""
+    console = console or stderr()
+    if not is_live(console):
+        yield lambda event: _print_lines(console, event)
+        return
+    unrolling = Unrolling(problem, subtitle)
+    with Live(
+        get_renderable=unrolling.tree, console=console, refresh_per_second=12, vertical_overflow="visible"
+    ):
+        yield unrolling.hear
+
+
+def _print_lines(console: Any, event: Event) -> None:
+    for text in plain_lines(event):
+        console.print(line(text), soft_wrap=True)

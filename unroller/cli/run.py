@@ -1,0 +1,238 @@
+"""`unroller run`: one problem, from photos to an answer, watched while it unrolls."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unroller.cli.exits import Exit
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+EXAMPLE = """[bold]Examples[/bold]
+  unroller run --task pose first.jpg second.jpg
+  unroller run --task spatial a.png -q "Where is it?" --choices left,right
+  unroller run --task depth photo.jpg --budget model_calls=4,seconds=30
+  unroller run --task novel_view photo.jpg --look left,right --open
+  unroller run --task pose a.png b.png --calls camera_pose_estimate
+  unroller run --problem rooms:7 --backend classical
+  unroller run --task pose a.png b.png --use my_plugins:motion --json
+
+The result goes to stdout, what is said on the way to stderr. Exit codes: unroller --help"""
+
+ASKED, HOW, KEPT = "What is asked", "How it is unrolled", "What is kept and shown"
+
+
+@app.command(epilog=EXAMPLE)
+def run(
+    photos: Annotated[
+        list[str] | None, typer.Argument(metavar="PHOTOS", help="Picture files, in order.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", "-t", help="pose, depth, novel_view, spatial …", rich_help_panel=ASKED),
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="A question.", rich_help_panel=ASKED)
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", help="What to draw or change.", rich_help_panel=ASKED),
+    ] = None,
+    choices: Annotated[
+        str | None,
+        typer.Option("--choices", help="Answers to choose from: a,b,c.", rich_help_panel=ASKED),
+    ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option("--choice", help="One answer, commas and all; repeatable.", rich_help_panel=ASKED),
+    ] = None,
+    look: Annotated[
+        list[str] | None,
+        typer.Option("--look", help="Directions to look in: left,right.", rich_help_panel=ASKED),
+    ] = None,
+    intrinsics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--intrinsics",
+            metavar="FX,FY,CX,CY",
+            help="The camera in pixels; once, or once a photo. Else from EXIF.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="Where stochastic primitives start.", rich_help_panel=ASKED),
+    ] = 0,
+    problem: Annotated[
+        str | None,
+        typer.Option(
+            "--problem",
+            metavar="SET:SEED",
+            help="A problem from a registered set, in place of photos.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
+    problem_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--problem-option",
+            metavar="NAME=VALUE",
+            help="An option of the problem set; repeatable.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend",
+            "-b",
+            help="Who provides the capabilities, in order of preference. Default: every one installed.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", help="What chooses the calls. Default: schedule.", rich_help_panel=HOW),
+    ] = None,
+    planner: Annotated[
+        str | None,
+        typer.Option(
+            "--planner", help="Lays out all calls first, in place of a policy.", rich_help_panel=HOW
+        ),
+    ] = None,
+    calls: Annotated[
+        str | None,
+        typer.Option(
+            "--calls",
+            metavar="A,B+C",
+            help="These calls and no others; + runs side by side, a#1 is another draw of a.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="LIMIT=N",
+            help="model_calls, tokens, price, steps or seconds; repeatable.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    use: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--use",
+            "--plugin",
+            metavar="MODULE:OBJECT",
+            help="A primitive, decoder, policy, backend … of a module here; repeatable.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    memo: Annotated[
+        Path | None,
+        typer.Option(
+            "--memo", metavar="PATH", help="Remember values there, across runs.", rich_help_panel=HOW
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first fault.", rich_help_panel=HOW)
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Where to keep the run. Default: runs/<time>-<task>-<id>.",
+            rich_help_panel=KEPT,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=KEPT),
+    ] = False,
+    open_report: Annotated[
+        bool, typer.Option("--open", help="Open the report when done.", rich_help_panel=KEPT)
+    ] = False,
+) -> None:
+    """Unroll one problem: build context step by step, then answer from all of it."""
+    from unroller.cli.folder import new_folder
+    from unroller.cli.options import budget_of, split
+    from unroller.cli.outcome import show_and_write
+    from unroller.cli.setup import Setup, brought_by, executor_of
+    from unroller.cli.terminal import waiting
+
+    setup = Setup(
+        backends=split(backend),
+        policy=policy,
+        planner=planner,
+        calls=calls,
+        budget=budget_of(budget),
+        use=list(use or ()),
+        memo=None if memo is None else str(memo),
+        strict=strict,
+    )
+    with waiting("getting ready …"):
+        brought = brought_by(setup)
+        fields = {
+            "question": question,
+            "prompt": prompt,
+            "choices": [*split([choices] if choices else None), *(choice or ())],
+            "look": tuple(split(look)),
+            "intrinsics": intrinsics,
+            "seed": seed or None,
+        }
+        x = _problem(task, list(photos or ()), fields, problem, problem_option, brought)
+        executor = executor_of(setup, brought, x.task)
+    folder = new_folder(x.task, out)
+    ended = _kept(executor, x, setup, folder)
+    files = show_and_write([ended], folder, as_json)
+    report = dict(files).get("report")
+    if open_report and report is not None:
+        webbrowser.open(report.resolve().as_uri())
+    if ended.output is None:
+        raise typer.Exit(Exit.NO_OUTPUT)
+
+
+def _problem(
+    task: str | None,
+    photos: list[str],
+    fields: dict[str, Any],
+    from_set: str | None,
+    options: list[str] | None,
+    brought: Any,
+) -> Any:
+    from unroller.cli.options import intrinsics_of, known_tasks, problem_from_set, problem_of
+    from unroller.faults import ProblemError
+
+    fields = fields | {"intrinsics": intrinsics_of(fields["intrinsics"])}
+    if from_set is None:
+        if options:
+            raise ProblemError("--problem-option goes with --problem SET:SEED")
+        own = [decoder.task for decoder in brought.decoders]
+        tasks = [] if task is not None else [*known_tasks(), *own]
+        return problem_of(task, photos, fields, tasks)
+    given = [name for name, value in fields.items() if value not in (None, [], ())]
+    if photos or given:
+        what = "photos" if photos else f"--{given[0]}"
+        raise ProblemError(f"--problem brings its own pictures and question: leave out {what}")
+    return problem_from_set(from_set, task, options, brought.problems)
+
+
+def _kept(executor: Any, x: Any, setup: Any, folder: Path) -> Any:
+    """Run it with its journal in `folder`."""
+    from unroller.cli.folder import discard_if_empty
+    from unroller.cli.perform import perform
+
+    fresh = not folder.exists()
+    try:
+        with executor.extend(journal=folder) as journaled:
+            setup.write(folder)
+            return perform(journaled, x, setup, folder)
+    finally:
+        if fresh:
+            discard_if_empty(folder)  # of a problem that was refused before its first call

@@ -1,0 +1,129 @@
+"""What a run was started with, and the executor that this makes.
+
+It is written beside the journal as `command.json`, so that `unroller runs resume` knows more than the names
+in the journal: the list of calls, the planner, the memo. What `--use` named is written down but never
+imported again unasked: a folder somebody sent must not choose what code runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from unroller.cli.options import calls_of
+from unroller.cli.used import Used, used
+from unroller.executor import Executor
+from unroller.faults import JournalError, ProblemError, UnknownName
+from unroller.registry import load, load_all, near, registered
+
+FILE = "command.json"
+
+
+class Setup(msgspec.Struct, kw_only=True):
+    """The options that make an executor, as they were typed."""
+
+    backends: list[str] = []
+    policy: str | None = None
+    planner: str | None = None
+    calls: str | None = None
+    budget: dict[str, float] = {}
+    use: list[str] = []
+    memo: str | None = None
+    strict: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Raises OSError."""
+        (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
+
+def read_setup(folder: Path, session: dict[str, Any] | None) -> Setup:
+    """What a journal folder was run with: from `command.json`, else from the journal's last session."""
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Setup)
+    except FileNotFoundError:
+        pass
+    except (OSError, msgspec.MsgspecError) as error:
+        raise JournalError(f"{folder / FILE} cannot be read: {error}") from None
+    held = session or {}
+    name = str(held.get("policy", "schedule"))
+    return Setup(
+        backends=[str(backend) for backend in held.get("backends", [])],
+        policy=name if name in registered("policies") else None,
+        budget=dict(held.get("budget", {})),
+    )
+
+
+def executor_of(setup: Setup, brought: Used, task: str | None = None) -> Executor:
+    """An executor without a journal. `task`: one that it must be able to decode.
+
+    Raises UnknownName, MissingCapability, PluginError, BudgetError, MemoError.
+    """
+    if sum(chosen is not None for chosen in (setup.policy, setup.planner, setup.calls)) > 1:
+        raise ProblemError("choose one of --policy, --planner and --calls")
+    _import_or_say_why(setup, brought, task)
+    budget = {name: _whole(amount) for name, amount in setup.budget.items()}
+    base = Executor(backend=_backends(setup, brought), policy=[], budget=budget, memo=setup.memo or "memory")
+    executor = base.extend(
+        primitives=brought.primitives,
+        decoders=brought.decoders,
+        probes=brought.probes,
+        strict=setup.strict,
+        policy=_policy(setup, brought),
+    )
+    if setup.planner is not None:
+        planner = brought.planners.get(setup.planner, setup.planner)
+        executor = executor.extend(planner=planner)
+    executor.broken.update(base.broken)  # `extend` binds what was found, and forgets what was not
+    if task is not None:
+        executor.decoder(task)
+    return executor
+
+
+def brought_by(setup: Setup) -> Used:
+    """What the setup's `--use` brings. Raises PluginError."""
+    return used(setup.use)
+
+
+def _backends(setup: Setup, brought: Used) -> Any:
+    """Objects and names in order of preference; None for every registered one."""
+    if setup.backends:
+        own = {str(backend.name): backend for backend in brought.backends}
+        unchosen = [backend for name, backend in own.items() if name not in setup.backends]
+        return [*(own.get(name, name) for name in setup.backends), *unchosen]
+    if brought.backends:
+        return [*brought.backends, *load_all("backends")[0].values()]
+    return None
+
+
+def _policy(setup: Setup, brought: Used) -> Any:
+    if setup.calls is not None:
+        return calls_of(setup.calls)
+    if setup.policy is None:
+        if len(brought.asked) > 1:
+            names = ", ".join(brought.asked)
+            raise ProblemError(f"--use names several policies: choose one with --policy ({names})")
+        return brought.policies[brought.asked[0]] if brought.asked else "schedule"
+    if setup.policy in brought.policies:
+        return brought.policies[setup.policy]
+    if brought.policies and setup.policy not in registered("policies"):
+        known = [*brought.policies, *registered("policies")]
+        raise UnknownName(f"no policy is called {setup.policy!r}.{near(setup.policy, known)}")
+    return setup.policy
+
+
+def _import_or_say_why(setup: Setup, brought: Used, task: str | None) -> None:
+    """Where something is named that is registered but broken, say so, and not that nobody knows it."""
+    own = {decoder.task for decoder in brought.decoders}
+    if task is not None and task not in own and task in registered("decoders"):
+        load("decoders", task)
+    called = calls_of(setup.calls).decisions if setup.calls is not None else ()
+    mine = {primitive.name for primitive in brought.primitives}
+    for name in {call.action.partition(":")[0] for decision in called for call in decision.calls}:
+        if name not in mine and name in registered("primitives"):
+            load("primitives", name)
+
+
+def _whole(amount: float) -> float | int:
+    return int(amount) if float(amount).is_integer() else amount
