@@ -7,11 +7,13 @@ ratio of two medians. Input is made fresh outside the clock; the garbage collect
 its work is part of what a library costs, but the heap that imports left behind is frozen so that
 nobody pays for another library's size.
 
-Both clocks are read: *wall*, and *cpu*, the processor time of this process. Where nothing waits, cpu
-is what wall would be if nobody else used the machine, so it is the one to go by; where the disk is
-part of the cost it is wall. A race says which, and the other is kept beside it.
+Both clocks are read: *wall*, and *cpu*, the processor time of this process. Where nothing waits,
+cpu is what wall would be if nobody else used the machine, so it is the one to go by; where the disk
+is part of the cost it is wall. A race says which, and the other is kept beside it.
 
 Nothing here fails a build: a missed target is printed and written down, and the exit code stays 0.
+
+    python benchmarks/measure.py      # the targets of all results so far, as a Markdown table
 """
 
 from __future__ import annotations
@@ -390,3 +392,22 @@ def _rounded(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [_rounded(value) for value in data]
     return data
+
+
+def targets_as_markdown(folder: Path = RESULTS) -> str:
+    """One row for each target in the full results of ``folder``."""
+    lines = ["| | target | measured | |", "|---|---|---|---|"]
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text())
+        if result["quick"]:
+            continue
+        for target in result["targets"]:
+            met = {True: "met", False: "missed", None: "not measured"}[target["met"]]
+            measured = _shown(target["measured"])
+            what = f"{result['name']}: {target['what']}"
+            lines.append(f"| {what} | {target['target']} | {measured} | {met} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(targets_as_markdown())

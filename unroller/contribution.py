@@ -81,6 +81,8 @@ def contributions(run: Run, scorer: Scorer | None = None) -> Contributions:
         if scorer is not None
         else "agreement with the output of the full context"
     )
+    if rows and all(abs(row.leave_one_out) + abs(row.shapley or 0.0) < 1e-9 for row in rows):
+        what += "; no entry moved it: decoding without context gives the same"
     return Contributions(rows, value[everything], value[()], what)
 
 

@@ -7,7 +7,6 @@ Ray actors) can be put.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import sys
@@ -136,6 +135,8 @@ def _awaited(outcomes: Any) -> Any:
 
 
 async def _gathered(outcomes: list[Any]) -> list[Any]:
+    import asyncio
+
     async def settle(outcome: Any) -> Any:
         return await outcome if inspect.iscoroutine(outcome) else outcome
 
@@ -143,6 +144,8 @@ async def _gathered(outcomes: list[Any]) -> list[Any]:
 
 
 def _run_coroutine(coroutine: Any) -> Any:
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -10,7 +10,6 @@ the end of this file: synchronous, streaming, asynchronous; each is a few lines 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +29,8 @@ from unroller.unrolling import Snapshot
 from unroller.workspace import Workspace
 
 if TYPE_CHECKING:
+    import asyncio
+
     from unroller.journal import Durability
     from unroller.tree import Tree
 
@@ -165,6 +166,8 @@ class Executor:
     ) -> AsyncIterator[Run]:
         """`map` as runs end, without blocking the event loop; up to `concurrency` batches at a time run on
         threads, so a slow model call holds up no other primitive's."""
+        import asyncio  # costs 16 ms, and only the async drivers need it
+
         scheduler, feed = Scheduler(self._setup), _Feed(self, problems)
         under_way: dict[asyncio.Future[Any], Any] = {}
         while True:
@@ -187,6 +190,8 @@ class Executor:
 
     async def astream(self, x: Problem | Snapshot) -> AsyncIterator[Event | Run]:
         """`stream`, without blocking the event loop."""
+        import asyncio
+
         events = self.stream(x)
         while (event := await asyncio.to_thread(next, events, None)) is not None:
             yield event

@@ -82,7 +82,7 @@ def _decoded(opened_by: Callable[[], Pillow.Image], source: str) -> Image:
                 )
             opened.load()
             focal = _focal_px(opened)
-            pixels = _rgb(ImageOps.exif_transpose(opened))
+            pixels = _rgb(ImageOps.exif_transpose(opened), source)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -101,7 +101,7 @@ def encode_png(pixels: np.ndarray[Any, Any]) -> bytes:
     return out.getvalue()
 
 
-def _rgb(picture: Pillow.Image) -> np.ndarray[Any, Any]:
+def _rgb(picture: Pillow.Image, source: str) -> np.ndarray[Any, Any]:
     """(H, W, 3) uint8."""
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
         wide = np.asarray(picture).astype(np.int64)
@@ -109,7 +109,9 @@ def _rgb(picture: Pillow.Image) -> np.ndarray[Any, Any]:
         grey = (np.clip(wide, 0, 65535) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if picture.mode == "F":
-        raise ImageError("floating-point pixels have no agreed range; save it with 8 or 16 bits first")
+        raise ImageError(
+            f"{source}: floating-point pixels have no agreed range; save it with 8 or 16 bits first"
+        )
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         layered = picture.convert("RGBA")
         white = Pillow.new("RGBA", layered.size, (255, 255, 255, 255))

@@ -36,7 +36,7 @@ V = TypeVar("V", bound=Value)
 class NoParameters(BaseModel):
     """For primitives that have none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Primitive:

@@ -21,7 +21,6 @@ from xxhash import xxh3_128, xxh3_128_digest
 
 from unroller.arrays import dtype_name, is_array, to_numpy
 from unroller.faults import ImageError, ProblemError, ValueCheckError
-from unroller.images import from_pillow, open_image
 from unroller.values import CameraPose, Image, Value, arrays_of
 
 MAX_TEXT = 32_768
@@ -38,7 +37,7 @@ class Intrinsics(BaseModel):
     source: "given" by the user, read from "exif", or a stated "default".
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     fx: float
     fy: float
@@ -100,6 +99,8 @@ class Intrinsics(BaseModel):
 def _as_image(given: Any) -> Image:
     if isinstance(given, Image):
         return given
+    from unroller.images import from_pillow, open_image  # Pillow is imported when there is a picture
+
     if isinstance(given, (str, os.PathLike)):
         return open_image(given)
     if is_array(given):
@@ -189,7 +190,7 @@ class Problem(BaseModel):
     Raises ProblemError (ImageError for pictures), always with what to do.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     task: str
     images: tuple[Image, ...] = ()

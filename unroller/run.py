@@ -114,11 +114,14 @@ class Run:
 
         return explain(self, contributions)
 
-    def report(self, path: str | Path) -> Path:
-        """Write a self-contained HTML page that opens offline. Returns its path."""
+    def report(self, path: str | Path, *, contributions: bool = True) -> Path:
+        """Write a self-contained HTML page that opens offline. Returns its path.
+
+        contributions: also measure what each entry contributed, which decodes up to 64 times.
+        """
         from unroller.report import write_report
 
-        return write_report(self, path)
+        return write_report(self, path, contributions=contributions)
 
     def to_dict(self) -> dict[str, Any]:
         """The run as plain data, without arrays: for JSON, tables and logs."""

@@ -9,8 +9,9 @@ otherwise, pixel centres at +0.5, depth is z and not ray length, poses are camer
 
 A plug-in adds a type by subclassing `Value`, a frozen msgspec struct:
 
-    class Heading(Value):
+    class Heading(Value, frozen=True, eq=False):
         degrees: float
+
         def words(self): return f"heading {self.degrees:.0f} degrees"
 """
 

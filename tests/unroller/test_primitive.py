@@ -308,15 +308,20 @@ def test_a_decoder_and_a_probe_read_everything_unless_they_say_otherwise():
 
 
 def test_an_undecorated_function_is_no_primitive():
+    def double(view):
+        return view
+
     with pytest.raises(PluginError, match="double is no primitive: decorate it"):
-
-        def double(view):
-            return view
-
         as_primitive(double)
 
 
 # ------------------------------------------------------------------------- what a broken primitive returns
+
+
+class Endless:
+    @property
+    def deeper(self):
+        return self.deeper
 
 
 @pytest.mark.parametrize(
@@ -330,7 +335,7 @@ def test_an_undecorated_function_is_no_primitive():
         (lambda view: 1 / 0, "ZeroDivisionError"),
         (lambda view: Text(3), "ValueCheckError"),
         (lambda view: exec("raise Exception()"), "Exception"),
-        (lambda view: (lambda f: f(f))(lambda f: f(f)), "RecursionError"),
+        (lambda view: Endless().deeper, "RecursionError"),
     ],
 )
 def test_whatever_it_does_instead_of_returning_its_type_is_a_fault_on_record(returned, kind):
@@ -364,7 +369,8 @@ class Weights(Value):
 
 
 def test_not_finite_is_seen_in_a_plug_ins_own_type():
-    (fault,) = ran(primitive(reads=(), writes=Weights, name="w")(lambda v: Weights(np.full(3, np.nan)))).faults
+    broken = primitive(reads=(), writes=Weights, name="w")(lambda v: Weights(np.full(3, np.nan)))
+    (fault,) = ran(broken).faults
     assert fault.kind == "NotFinite"
 
 

@@ -17,6 +17,7 @@ from unroller.check.comparing import OTHER_SEEDS, TOLERANCE, differs
 from unroller.check.declarations import TASK, applicable, bound, check_declaration, reads_all
 from unroller.check.findings import Findings, named
 from unroller.check.samples import EMPTY, NoExample, Sample, samples
+from unroller.check.standin import StandIn
 from unroller.check.trial import Trial, Tried
 from unroller.check.values import check_rendering, journal_fault
 from unroller.cost import Cost
@@ -54,7 +55,7 @@ def check_primitive(
     """Every check of a primitive, a decoder or a probe."""
     actions = bound(p, findings, backends)
     check_declaration(p, findings)
-    if not actions or not all(isinstance(action.cost, Cost) for action in actions):
+    if not actions or any(type(action.cost) is not Cost for action in actions):
         return  # it cannot be called
     task = p.task if isinstance(p, Decoder) and TASK.fullmatch(p.task) else "spatial"
     try:
@@ -253,13 +254,16 @@ def _check_draws(p: Primitive, trial: Trial, good: Sequence[Tried], findings: Fi
             "it is declared stochastic and never used view.seed or view.rng",
             "draw from view.rng, or hand view.seed to what you call; or do not declare it stochastic",
         )
+    elif not varied and p.needs and not any(isinstance(one, StandIn) for one in trial.action.providers):
+        findings.passed("draws", "all alike: with these backends chance plays no part in it")
     elif not varied:
         findings.warn(
             "draws",
             f"{DRAWS} draws of it never differed",
             "if chance plays no part in it, do not declare it stochastic: it is then computed once",
         )
-    findings.settle("draws", "different draws give different values")
+    else:
+        findings.passed("draws", "different draws give different values")
     return [tried for drawn in draws for tried in drawn]
 
 
@@ -391,4 +395,4 @@ def _check_values(p: Primitive, good: Sequence[Tried], findings: Findings) -> No
                 break
     findings.settle("journal", "values come back equal")
     if not isinstance(p, Probe) or isinstance(good[0].outcome, Value):
-        check_rendering([cast(Value, tried.outcome) for tried in good], findings)
+        check_rendering([cast(Value, tried.outcome) for tried in good], findings, forge=False)

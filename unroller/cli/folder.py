@@ -17,10 +17,15 @@ from typing import Any
 
 from unroller.cli.picture_files import write_pictures
 from unroller.cli.terminal import note, one_line, write_json
+from unroller.cli.words import took
+from unroller.contribution import EXACT_UP_TO
 from unroller.faults import JournalError
 from unroller.run import Run
 
 ROOT = Path("runs")
+
+PATIENCE = 10.0
+"""Seconds that a report may take unasked."""
 
 
 def new_folder(task: str, out: Path | None, root: Path = ROOT) -> Path:
@@ -89,10 +94,14 @@ def discard_if_empty(folder: Path) -> None:
         pass  # it stays: somebody else's files are in it, or it cannot be written
 
 
-def write_artefacts(run: Run, folder: Path, suffix: str = "") -> list[tuple[str, Path]]:
+def write_artefacts(
+    run: Run, folder: Path, suffix: str = "", contributions: bool | None = None
+) -> list[tuple[str, Path]]:
     """Report, run.json and pictures of a run that has ended: (what, where).
 
-    The run itself is safe in the journal, so one that cannot be written is said and left out.
+    contributions: whether the report measures what each entry contributed; None: if that is quick and
+    costs nothing (see `too_dear`). The run itself is safe in the journal, so what cannot be written is
+    said, and left out.
     """
     written: list[tuple[str, Path]] = []
 
@@ -100,7 +109,7 @@ def write_artefacts(run: Run, folder: Path, suffix: str = "") -> list[tuple[str,
         try:
             return write() is not None
         except KeyboardInterrupt:
-            note(f"{path} was left out: unroller runs resume {folder} writes it")
+            note(f"{path} was left out; unroller runs resume {folder} --no-contributions writes it")
             return False
         except Exception as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -108,7 +117,11 @@ def write_artefacts(run: Run, folder: Path, suffix: str = "") -> list[tuple[str,
             return False
 
     report = folder / f"report{suffix}.html"
-    if attempt("report", report, lambda: run.report(report)):
+    if contributions is None and (why := too_dear(run)) is not None:
+        note(f"the report leaves out what each entry contributed: {why}; --contributions measures it")
+        contributions = False
+    measure = contributions is not False
+    if attempt("report", report, lambda: run.report(report, contributions=measure)):
         written.append(("report", report))
     pictures = folder / f"output{suffix}"
     files: list[Path] = []
@@ -120,6 +133,19 @@ def write_artefacts(run: Run, folder: Path, suffix: str = "") -> list[tuple[str,
         written.append(("data", data))
     written.append(("journal", folder / "journal.log"))
     return written
+
+
+def too_dear(run: Run) -> str | None:
+    """Why the contributions should not be measured unasked, or None: it decodes again from up to 64
+    subsets of the context, which can take minutes with a large model and money with a remote one."""
+    entry, count = run.output_entry, len(run.entries)
+    if entry is None or not count:
+        return None
+    decodings = 2**count if count <= EXACT_UP_TO else count + 2
+    if entry.cost.price > 0:
+        return f"{decodings} decodings would be charged"
+    seconds = decodings * entry.seconds
+    return f"{decodings} decodings would take about {took(seconds)}" if seconds > PATIENCE else None
 
 
 def _pictures(run: Run, folder: Path) -> list[Path]:

@@ -6,14 +6,14 @@ Every function raises an UnrollerError that names the option and shows how to wr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from unroller.cost import Budget
 from unroller.faults import BudgetError, PluginError, ProblemError
 from unroller.policy import Call, Decision, FixedList
 from unroller.problem import Intrinsics, Problem
-from unroller.registry import load, load_all
+from unroller.registry import load, load_all, registered
 
 
 def split(texts: Iterable[str] | None) -> list[str]:
@@ -108,6 +108,16 @@ def problem_from_set(
     if not isinstance(made, Problem):
         raise PluginError(f"the problem set {name!r} made a {type(made).__name__}, not a Problem")
     return made
+
+
+def names_of(group: str) -> Callable[[str], list[str]]:
+    """For a shell that completes: the registered names of a group, the last of a list a,b,c."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, begun = incomplete.rpartition(",")
+        return [before + comma + name for name in registered(group) if name.startswith(begun)]
+
+    return complete
 
 
 def known_tasks() -> list[str]:

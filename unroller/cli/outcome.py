@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,22 @@ from unroller.run import Run
 Files = list[tuple[str, Path]]
 
 
-def show_and_write(runs: Sequence[Run], folder: Path, as_json: bool, several: bool = False) -> Files:
-    """Print runs that have ended and write what people look at. Returns all files, by what they are.
-
-    With `several` the files carry the run's number, and the JSON document is a list.
-    """
-    documents: list[dict[str, Any]] = []
-    everything: Files = []
-    # The live tree, where there was one, has told of the faults already.
-    console, watched = stdout(), is_live(stderr())
-    for run in runs:
-        if not as_json:
-            console.print()
-            show_run(console, run.problem, run.events, faults=not (watched and console.is_terminal))
-            console.print()
-        with waiting("writing the report: measuring what each entry contributed …"):
-            files = write_artefacts(run, folder, f"-{run.number}" if several else "")
-        everything += files
-        if as_json:
-            documents.append(document_of(run, folder, files))
-        else:
-            show_files(console, files)
+def show_and_write(run: Run, folder: Path, as_json: bool, contributions: bool | None = None) -> Files:
+    """Print a run that has ended and write what people look at. Returns the files, by what they are."""
+    console = stdout()
+    if not as_json:
+        # The live tree, where there was one, has told of the faults already.
+        watched = is_live(stderr()) and console.is_terminal
+        console.print()
+        show_run(console, run.problem, run.events, faults=not watched)
+        console.print()
+    with waiting("writing the report …"):
+        files = write_artefacts(run, folder, contributions=contributions)
     if as_json:
-        print_json(documents if several else documents[0])
-    return everything
+        print_json(document_of(run, folder, files))
+    else:
+        show_files(console, files)
+    return files
 
 
 def document_of(run: Run, folder: Path, files: Files) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from unroller.cli.words import output_of, total_cost
-from unroller.cost import Left
+from unroller.cost import FREE, Left
 from unroller.executor import Executor
 from unroller.journal import RecordedRun
-from unroller.run import Run
+from unroller.run import Run, Snapshot
 from unroller.scheduler import Lane
 from unroller.workspace import Entry, Workspace
 
@@ -18,15 +18,19 @@ def as_run(recorded: RecordedRun, executor: Executor) -> Run:
 
     Raises UnknownName or MissingCapability where the executor cannot.
     """
-    problem = recorded.problem
-    workspace = Workspace()
+    start = recorded.start
+    problem, workspace, cost = (
+        (start.problem, start.workspace, start.cost)
+        if isinstance(start, Snapshot)
+        else (start, Workspace(), FREE)
+    )
     for event in recorded.events:
         if isinstance(event, Entry):
             workspace = workspace.compose(event)
     lane = Lane(problem, executor.decoder(problem.task), Left(), workspace)
     lane.events = list(recorded.events)
     lane.entry = output_of(recorded.events)
-    lane.cost = total_cost(recorded.events)
+    lane.cost = cost + total_cost(recorded.events)
     entries = [event for event in recorded.events if isinstance(event, Entry)]
     entries += [] if lane.entry is None else [lane.entry]
     lane.record = SimpleNamespace(number=recorded.number)

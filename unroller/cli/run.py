@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from unroller.cli.exits import Exit
+from unroller.cli.options import names_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -29,11 +30,17 @@ ASKED, HOW, KEPT = "What is asked", "How it is unrolled", "What is kept and show
 @app.command(epilog=EXAMPLE)
 def run(
     photos: Annotated[
-        list[str] | None, typer.Argument(metavar="PHOTOS", help="Picture files, in order.")
+        list[Path] | None, typer.Argument(metavar="PHOTOS", help="Picture files, in order.")
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", "-t", help="pose, depth, novel_view, spatial …", rich_help_panel=ASKED),
+        typer.Option(
+            "--task",
+            "-t",
+            help="pose, depth, novel_view, spatial …",
+            rich_help_panel=ASKED,
+            autocompletion=names_of("decoders"),
+        ),
     ] = None,
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="A question.", rich_help_panel=ASKED)
@@ -92,16 +99,25 @@ def run(
             "-b",
             help="Who provides the capabilities, in order of preference. Default: every one installed.",
             rich_help_panel=HOW,
+            autocompletion=names_of("backends"),
         ),
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option("--policy", help="What chooses the calls. Default: schedule.", rich_help_panel=HOW),
+        typer.Option(
+            "--policy",
+            help="What chooses the calls. Default: schedule.",
+            rich_help_panel=HOW,
+            autocompletion=names_of("policies"),
+        ),
     ] = None,
     planner: Annotated[
         str | None,
         typer.Option(
-            "--planner", help="Lays out all calls first, in place of a policy.", rich_help_panel=HOW
+            "--planner",
+            help="Lays out all calls first, in place of a policy.",
+            rich_help_panel=HOW,
+            autocompletion=names_of("planners"),
         ),
     ] = None,
     calls: Annotated[
@@ -111,6 +127,7 @@ def run(
             metavar="A,B+C",
             help="These calls and no others; + runs side by side, a#1 is another draw of a.",
             rich_help_panel=HOW,
+            autocompletion=names_of("primitives"),
         ),
     ] = None,
     budget: Annotated[
@@ -155,6 +172,15 @@ def run(
         bool,
         typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=KEPT),
     ] = False,
+    contributions: Annotated[
+        bool | None,
+        typer.Option(
+            "--contributions/--no-contributions",
+            help="Measure in the report what each entry contributed, by decoding again without it. "
+            "Default: if that takes seconds and is not charged.",
+            rich_help_panel=KEPT,
+        ),
+    ] = None,
     open_report: Annotated[
         bool, typer.Option("--open", help="Open the report when done.", rich_help_panel=KEPT)
     ] = False,
@@ -186,11 +212,11 @@ def run(
             "intrinsics": intrinsics,
             "seed": seed or None,
         }
-        x = _problem(task, list(photos or ()), fields, problem, problem_option, brought)
+        x = _problem(task, [str(photo) for photo in photos or ()], fields, problem, problem_option, brought)
         executor = executor_of(setup, brought, x.task)
     folder = new_folder(x.task, out)
     ended = _kept(executor, x, setup, folder)
-    files = show_and_write([ended], folder, as_json)
+    files = show_and_write(ended, folder, as_json, contributions)
     report = dict(files).get("report")
     if open_report and report is not None:
         webbrowser.open(report.resolve().as_uri())

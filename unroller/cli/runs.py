@@ -12,6 +12,7 @@ from unroller.cli.exits import Exit
 
 if TYPE_CHECKING:
     from unroller.journal import Log, RecordedRun
+    from unroller.run import Run
 
 app = typer.Typer(
     add_completion=False,
@@ -127,11 +128,18 @@ def resume(
     folder: Annotated[str | None, FOLDER] = None,
     root: Annotated[Path, ROOT] = Path("runs"),
     use: Annotated[list[str] | None, USE] = None,
+    contributions: Annotated[
+        bool | None,
+        typer.Option(
+            "--contributions/--no-contributions",
+            help="Measure in the report what each entry contributed. Default: if that is quick.",
+        ),
+    ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Go on with a run that was cut short. No call that was finished is made again."""
     from unroller.cli.outcome import show_and_write
-    from unroller.cli.perform import perform
+    from unroller.cli.perform import perform, perform_all
     from unroller.faults import JournalError
 
     place, log = _log(folder, root)
@@ -139,10 +147,36 @@ def resume(
         raise JournalError(f"{place}: the journal holds no run to go on with")
     executor, setup = _executor(place, log, use)
     with executor.extend(journal=place, resume=True) as journaled:
-        ended = [perform(journaled, recorded.problem, setup, place) for recorded in log.runs]
-    show_and_write(ended, place, as_json, several=len(ended) > 1)
+        if len(log.runs) == 1:
+            ended = [perform(journaled, log.runs[0].start, setup, place)]
+        else:
+            problems = [recorded.start for recorded in log.runs]
+            ended = perform_all(journaled, problems, setup, place)
+    if len(ended) == 1:
+        show_and_write(ended[0], place, as_json, contributions)
+    else:
+        _show_several(place, log, ended, as_json)
     if any(run.output is None for run in ended):
         raise typer.Exit(Exit.NO_OUTPUT)
+
+
+def _show_several(place: Path, before: Log, ended: list[Run], as_json: bool) -> None:
+    """All runs of one journal; files are written for those that had not ended before."""
+    from unroller.cli.folder import write_artefacts
+    from unroller.cli.outcome import document_of
+    from unroller.cli.terminal import print_json, stdout, waiting
+    from unroller.journal import read_log
+
+    documents: list[dict[str, Any]] = []
+    with waiting("writing reports …"):
+        for recorded, run in zip(before.runs, ended, strict=True):
+            files = [] if recorded.ended else write_artefacts(run, place, f"-{recorded.number}")
+            documents.append(document_of(run, place, files))
+    if as_json:
+        print_json(documents)
+        return
+    console = stdout()
+    console.print(_table(_rows(place, read_log(place)), console.width))
 
 
 # ---------------------------------------------------------------------------------------------- journals

@@ -1,8 +1,8 @@
 """What a run was started with, and the executor that this makes.
 
 It is written beside the journal as `command.json`, so that `unroller runs resume` knows more than the names
-in the journal: the list of calls, the planner, the memo. What `--use` named is written down but never
-imported again unasked: a folder somebody sent must not choose what code runs.
+in the journal: the list of calls, the planner. What `--use` and `--memo` named is written down but not
+taken up again unasked: a folder somebody sent must not choose what code runs, or where files are written.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Setup(msgspec.Struct, kw_only=True):
 def read_setup(folder: Path, session: dict[str, Any] | None) -> Setup:
     """What a journal folder was run with: from `command.json`, else from the journal's last session."""
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Setup)
+        setup = msgspec.json.decode((folder / FILE).read_bytes(), type=Setup)
+        setup.memo = None
+        return setup
     except FileNotFoundError:
         pass
     except (OSError, msgspec.MsgspecError) as error:

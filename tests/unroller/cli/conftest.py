@@ -73,7 +73,7 @@ def script():
 
     def call(*arguments, **options):
         command = [str(UNROLLER), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, **options)
 
     return call
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -57,6 +56,12 @@ def test_every_help_has_an_example(unroller, command):
 def test_an_unknown_command_is_met_with_the_nearest(unroller):
     said = unroller("rnu")
     assert said.code == 2 and "Did you mean 'run'?" in said.err
+
+
+def test_a_shell_can_complete_names(script):
+    words = "unroller run --task no"
+    asked = {"_UNROLLER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
+    assert script(env=os.environ | asked).stdout.split() == ["novel_view"]
 
 
 # ----------------------------------------------------------------------------- commands of other rooms
@@ -164,18 +169,19 @@ def test_doctor_does_not_wait_for_a_driver_that_hangs(unroller, monkeypatch):
     assert "did not start within 1 s" in said.out
 
 
-def test_check_a_registered_name_and_a_path(unroller, monkeypatch):
-    from types import SimpleNamespace
-
-    pytest.importorskip("unroller.check")
-    monkeypatch.setattr(
-        "unroller.check.check_path",
-        lambda path: SimpleNamespace(ok="pose" in path, lines=[f"looked at {path}"]),
+def test_check_a_registered_name_and_a_path(unroller, folder):
+    (folder / "mine.py").write_text(
+        "from unroller import Text, primitive\n"
+        "@primitive(reads=('question',), writes=Text)\n"
+        "def wrong(view):\n    return 3\n"
     )
-    said = unroller("check", "camera_pose_estimate", "toys:think")
+    said = unroller("check", "describe_motion", "mine:wrong")
     assert said.code == 3
-    assert "✓ primitives.pose:camera_pose_estimate" in said.out and "✗ toys:think" in said.out
-    assert unroller("check", "camera_pose_estimat").code == 2
+    assert "✓ primitives.pose:describe_motion" in said.out and "✗ mine:wrong" in said.out
+    fine, wrong = unroller("check", "describe_motion", "mine:wrong", "--json").json
+    assert fine["ok"] and not wrong["ok"]
+    assert unroller("check", "describe_motion").code == 0
+    assert unroller("check", "describe_motio").code == 2
 
 
 # -------------------------------------------------------------------------------- terminals and pipes
@@ -195,7 +201,7 @@ def test_a_terminal_without_unicode_is_no_reason_to_fail(script):
 
 def test_on_a_terminal_the_tree_grows_and_pieces_are_coloured(folder):
     """A real pseudo-terminal: spinner while a call runs, marks when it has ended."""
-    ours, theirs = pty.openpty()
+    ours, theirs = pytest.importorskip("pty").openpty()
     command = [str(UNROLLER), "run", "--use", "my_toys:nap", "--use", "my_toys:riddle"]
     command += ["--task", "riddle", "-q", "why", "--calls", "nap"]
     (folder / "my_toys.py").write_text(TOYS.read_text())  # found in the current folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 from rich.console import Console
 
 from unroller import Call, Cost, Decision, Entry, Problem, Text
@@ -11,7 +13,7 @@ from unroller.scheduler import Measured, Output
 
 
 def shown(unrolling, width=90):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"), force_terminal=True)
+    console = Console(width=width, record=True, file=StringIO(), force_terminal=True)
     console.print(unrolling.tree())
     return console.export_text()
 

@@ -77,7 +77,7 @@ def test_every_option_reaches_the_problem(toy, picture):
     problem = read_log("kept").runs[0].problem
     assert (problem.seed, problem.look, problem.prompt) == (5, ("left", "up"), "paint")
     assert problem.choices == ("one, two", "three")
-    assert problem.intrinsics[0].fx == 9
+    assert [camera.fx for camera in problem.intrinsics if camera] == [9]
 
 
 def test_faults_are_told_in_plain_words_and_the_run_goes_on(toy):
@@ -104,6 +104,7 @@ def test_strict_stops_at_the_first_fault_and_keeps_the_journal(toy):
     said = toy("run --task riddle -q why --strict --out kept --calls", "think,stumble")
     assert said.code == 1
     assert "error: stumble: InputError" in said.err
+    assert "what was finished is kept; go on with: unroller runs resume kept" in said.err
     assert len([e for e in read_log("kept").runs[0].events if type(e).__name__ == "Entry"]) == 1
 
 
@@ -126,6 +127,13 @@ def test_what_a_model_wrote_cannot_act_on_the_terminal(toy):
     assert "\u202e" not in said.err + said.out
 
 
+def test_what_would_take_minutes_is_not_measured_unasked(toy, monkeypatch):
+    monkeypatch.setattr("unroller.cli.folder.PATIENCE", -1.0)
+    command = "run --task riddle -q why --calls think --out"
+    assert "2 decodings would take about" in toy(command, "one").err
+    assert "decodings" not in toy(command, "two", "--contributions").err
+
+
 def test_open_shows_the_report(toy, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
@@ -134,7 +142,7 @@ def test_open_shows_the_report(toy, monkeypatch):
 
 
 def test_a_report_that_cannot_be_written_does_not_lose_the_answer(toy, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("unroller.report.write_report", full)

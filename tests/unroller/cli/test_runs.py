@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from unroller import Executor, Problem
+from unroller.cli.used import used
 from unroller.journal import read_log
 from unroller.workspace import Entry
 
@@ -88,6 +90,21 @@ def test_an_ended_run_resumes_as_it_was(toy, kept):
     said = toy("runs resume first", "--json")
     assert said.code == 0 and said.json["output"]["text"] == "42"
     assert len(read_log(kept).runs) == 1
+
+
+def test_a_journal_of_several_runs(toy, unroller):
+    """What a script wrote with `executor.map`: each run can be shown, and all are resumed together."""
+    toys = used([str(TOYS)])
+    problems = [Problem(task="riddle", question=f"number {i}?") for i in range(3)]
+    with Executor(primitives=toys.primitives, decoders=toys.decoders, policy=["think"], journal="kept") as ex:
+        list(ex.map(problems))
+    said = unroller("runs", "show", "kept")
+    assert said.out.count("riddle: number") == 3 and "--run N" in said.out
+    assert "thought about number 1?" in unroller("runs", "show", "kept", "--run", "1", "--json").out
+    assert unroller("runs", "show", "kept", "--run", "7").code == 4
+    said = toy("runs resume kept")
+    assert said.code == 0 and said.out.count("done") == 3
+    assert len(toy("runs resume kept --json").json) == 3
 
 
 def test_resume_does_not_import_what_a_folder_names(unroller, kept):

@@ -1,0 +1,308 @@
+"""The nano omni model: a decoder-only Mixture of Transformers after BAGEL, for photos, text and poses.
+
+Every layer holds an understanding expert and, if the configuration says so, a generation expert (its
+own projections, norms and MLP); latents are routed to the second, everything else to the first, and all
+tokens attend jointly under the rules of `masks`. Embedding, head and rotary positions are shared.
+
+One function, `NanoOmni.run`, is training, prefill and cached decoding: with a past it continues, without
+one it starts. A past is a tuple that is never changed, so branches share their prefix.
+
+Departures from BAGEL: a convolutional stem in place of a ViT; its patches are named (object and depth,
+a dense auxiliary loss) and the names re-embedded with the word embeddings, so vision speaks the words
+of the text; relu^2 MLPs; sizes.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from . import vocabulary
+from .config import Config
+
+Past = tuple[tuple[Tensor, Tensor], ...]  # per layer: keys and values (B, H, S, D)
+CLASSES = 1 + len(vocabulary.OBJECTS)  # of patches: the room, then the objects
+
+
+class Norm(nn.Module):
+    """RMS norm over the last dimension."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
+
+
+class Expert(nn.Module):
+    """What one expert owns of a layer: norms, projections, MLP."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        d = config.width
+        self.heads = config.heads
+        self.before_attention, self.before_mlp = Norm(d), Norm(d)
+        self.query, self.key, self.value = (nn.Linear(d, d, bias=False) for _ in range(3))
+        self.query_norm, self.key_norm = Norm(d // config.heads), Norm(d // config.heads)
+        self.out = nn.Linear(d, d, bias=False)
+        self.up = nn.Linear(d, config.mlp * d, bias=False)
+        self.down = nn.Linear(config.mlp * d, d, bias=False)
+        for layer in (self.query, self.key, self.value, self.up):
+            nn.init.normal_(layer.weight, std=d**-0.5)
+        for layer in (self.out, self.down):  # a layer starts as the identity
+            nn.init.zeros_(layer.weight)
+
+    def project(self, x: Tensor) -> Tensor:
+        """(B, T, d) -> (3, B, T, H, D) queries, keys, values; queries and keys normalised."""
+        x = self.before_attention(x)
+        q, k, v = (
+            layer(x).unflatten(-1, (self.heads, -1)) for layer in (self.query, self.key, self.value)
+        )
+        return torch.stack([self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype), v])
+
+    def mlp(self, x: Tensor) -> Tensor:
+        return self.down(F.relu(self.up(self.before_mlp(x))).square())
+
+
+class Block(nn.Module):
+    """A layer of the Mixture of Transformers."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(Expert(config) for _ in range(config.experts))
+
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        past: tuple[Tensor, Tensor] | None = None,
+        generation: Tensor | None = None,
+        keep: bool = True,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """(B, T, d) -> the same, and keys and values (B, H, S + T, D) of all that has been read."""
+        q, k, v = self._route("project", x, generation).transpose(2, 3).unbind(0)  # (B, H, T, D)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if past is not None:
+            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + self._route("out", y.transpose(1, 2).flatten(2), generation)
+        return x + self._route("mlp", x, generation), (k, v) if keep else None
+
+    def _route(self, part: str, x: Tensor, generation: Tensor | None) -> Tensor:
+        """Each token through its own expert's `part`; generation (T,) bool, None if no token is."""
+        understand = getattr(self.experts[0], part)
+        if generation is None:
+            return understand(x)
+        if len(self.experts) == 1:
+            raise ValueError("these weights have no generation expert: see NanoOmni.with_generation_expert")
+        own, other = (~generation).nonzero()[:, 0], generation.nonzero()[:, 0]
+        back = torch.cat([own, other]).argsort()
+        both = [understand(x[:, own]), getattr(self.experts[1], part)(x[:, other])]
+        axis = both[0].dim() - 3 if part == "project" else 1  # (3, B, T, H, D) or (B, T, d)
+        return torch.cat(both, axis).index_select(axis, back)
+
+
+class Stem(nn.Module):
+    """Photos to patch features: convolutions that halve, each followed by a residual one."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        widths = (3, *config.stem)
+        self.halve = nn.ModuleList(
+            nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.refine = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for c in config.stem)
+        self.norms = nn.ModuleList(nn.GroupNorm(4, c) for c in config.stem)
+        self.project = nn.Linear(config.stem[-1], config.width)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """(N, 3, S, S) floats around 0 -> (N, P, d), row by row."""
+        x = photos.contiguous(memory_format=torch.channels_last)
+        for halve, refine, norm in zip(self.halve, self.refine, self.norms, strict=True):
+            x = F.gelu(norm(halve(x)))
+            x = x + F.gelu(refine(x))
+        return self.project(x.flatten(2).transpose(1, 2))
+
+
+class NanoOmni(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="unroller",
+    license="apache-2.0",
+    tags=["unified-multimodal", "spatial-reasoning", "procedural"],
+):
+    """See the module. `from_pretrained(folder)` and `save_pretrained(folder)` are huggingface_hub's."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        if config.vocabulary < vocabulary.SIZE:
+            raise ValueError(f"{vocabulary.SIZE} words do not fit a vocabulary of {config.vocabulary}")
+        self.config = config
+        d = config.width
+        self.stem = Stem(config)
+        self.embed = nn.Embedding(config.vocabulary, d)
+        self.embed.weight.data[: vocabulary.SIZE] = vocabulary.smooth_embedding(d)
+        self.name_patch = nn.Linear(d, CLASSES)  # which object, and
+        self.measure_patch = nn.Linear(d, 1)  # how far: log of z-depth in metres
+        self.embed_depth = nn.Linear(8, d)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = Norm(d)
+        self.head = nn.Linear(d, config.vocabulary, bias=False)
+        nn.init.zeros_(self.head.weight)
+        self.register_buffer("grid", sin_cos_2d(config.grid, d), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    def see(self, photos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Photos (B, V, 3, S, S) uint8 -> tokens (B, V, P, d), names (B, V, P, CLASSES) as logits, log-depths
+        (B, V, P)."""
+        shape = photos.shape[:2]
+        pixels = photos.flatten(0, 1).to(self.head.weight.dtype) * (1 / 127.5) - 1
+        x = self.stem(pixels)
+        x = x + self.grid.to(x.dtype)
+        names, depth = self.name_patch(x), self.measure_patch(x)
+        room, first = vocabulary.INDEX["<room>"], vocabulary.OBJECT_0
+        words = torch.cat(
+            [self.embed.weight[room : room + 1], self.embed.weight[first : first + CLASSES - 1]]
+        )
+        said = names.float().softmax(-1).to(x.dtype) @ words.to(x.dtype)
+        centres = torch.linspace(-0.5, 2.5, 8, device=x.device)
+        ramp = torch.exp(-4 * (depth.float() - centres).square()).to(x.dtype)
+        x = x + said + self.embed_depth(ramp)
+        x, names, depth = (y.unflatten(0, shape) for y in (x, names, depth[..., 0]))
+        return x + self.tags(shape[1])[:, None].to(x.dtype), names, depth
+
+    def tags(self, count: int) -> Tensor:
+        """The words that number photos: (count, d)."""
+        first = vocabulary.INDEX["<photo1>"]
+        return self.embed.weight[first : first + count]
+
+    def sequence(self, seen: Tensor, tokens: Tensor) -> Tensor:
+        """Embeddings in reading order: seen (B, V, P, d), tokens (B, T) -> (B, V (1 + P) + T, d).
+
+        Each photo follows its tag; then the text.
+        """
+        batch, count = seen.shape[:2]
+        tags = self.tags(count).to(seen.dtype).expand(batch, -1, -1)  # (B, V, d)
+        photos = torch.cat([tags[:, :, None], seen], dim=2).flatten(1, 2)
+        return torch.cat([photos, self.embed(tokens).to(seen.dtype)], dim=1)
+
+    def run(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        past: Past | None = None,
+        generation: Tensor | None = None,
+        keep: bool = True,
+    ) -> tuple[Tensor, Past]:
+        """Embeddings (B, T, d) at positions (T,) after S tokens of past -> hidden states, new past.
+
+        mask (T, S + T) bool, true where a token sees; None: all see all. generation (T,) bool. keep=False
+        leaves the new past empty (training has no use for it).
+        """
+        cos, sin = rotary(positions, self.config.width // self.config.heads, self.config.rope_base)
+        now = []
+        for k, block in enumerate(self.blocks):
+            x, kept = block(x, cos, sin, mask, None if past is None else past[k], generation, keep)
+            if kept is not None:
+                now.append(kept)
+        return self.norm(x), tuple(now)
+
+    def forward(
+        self, photos: Tensor, tokens: Tensor, positions: Tensor, mask: Tensor, read: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, n, vocabulary) at the places `read` (n,) of photos then text; patch names and depths."""
+        seen, names, depth = self.see(photos)
+        x, _ = self.run(self.sequence(seen, tokens), positions, mask, keep=False)
+        return self.head(x[:, read]), names, depth
+
+    def with_generation_expert(self) -> "NanoOmni":
+        """A copy with a generation expert that starts as a copy of the understanding one."""
+        if self.config.experts == 2:
+            raise ValueError("this model has a generation expert already")
+        other = copy.deepcopy(self)
+        # The mixin keeps what the constructor was given, for config.json.
+        other.config = replace(self.config, experts=2)
+        other._hub_mixin_config = other.config
+        for block in other.blocks:
+            block.experts.append(copy.deepcopy(block.experts[0]))
+        return other
+
+    def count_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+
+def sin_cos_2d(side: int, width: int) -> Tensor:
+    """Frozen 2-D positions: (side * side, width), half for the row and half for the column."""
+    quarter = width // 4
+    rate = 20.0 ** (-torch.arange(quarter) / max(quarter - 1, 1)) * math.pi
+    phase = torch.arange(side)[:, None] * rate  # (side, quarter)
+    line = torch.cat([phase.sin(), phase.cos()], dim=1)  # (side, width / 2)
+    rows = line[:, None].expand(side, side, -1)
+    cols = line[None].expand(side, side, -1)
+    return F.pad(torch.cat([rows, cols], dim=-1).flatten(0, 1), (0, width - 4 * quarter))
+
+
+def rotary(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (T, size / 2) for positions (T,)."""
+    rate = base ** (-torch.arange(size // 2, device=positions.device) / (size // 2))
+    phase = positions[:, None] * rate
+    return phase.cos(), phase.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of (..., T, D): the halves are real and imaginary parts."""
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def causal_mask(past: int, now: int, device: torch.device | str | None = None) -> Tensor:
+    """(now, past + now) bool for text after a past that is all visible."""
+    return torch.ones(now, past + now, dtype=torch.bool, device=device).tril(past)
+
+
+@torch.no_grad()
+def write(
+    model: NanoOmni, prompt: Tensor, length: int, position: int, past: Past
+) -> tuple[Tensor, Tensor, Past]:
+    """Greedy batched decoding with a cache.
+
+    prompt (B, n): words that open the segment; length: words in all. position: of the first of them;
+    past: of what was read before. Returns all words (B, length), the logits after the last of them
+    (B, vocabulary) and the past with the segment in it.
+    """
+    words, new = prompt, prompt
+    while True:
+        seen = past[0][0].shape[2]
+        place = torch.arange(new.shape[1], device=model.device) + position + words.shape[1] - new.shape[1]
+        mask = causal_mask(seen, new.shape[1], model.device) if new.shape[1] > 1 else None
+        x, past = model.run(model.embed(new).to(past[0][0].dtype), place, mask, past)
+        logits = model.head(x[:, -1])
+        if words.shape[1] >= length:
+            return words, logits, past
+        new = logits.argmax(-1, keepdim=True)
+        words = torch.cat([words, new], dim=1)
+
+
+def read_photos(model: NanoOmni, photos: Tensor, mask: Tensor, positions: Tensor) -> Past:
+    """Prefill of photos (B, V, 3, S, S): their past. mask and positions are those of their segments."""
+    seen, _, _ = model.see(photos)
+    nothing = torch.empty(photos.shape[0], 0, dtype=torch.long, device=photos.device)
+    return model.run(model.sequence(seen, nothing), positions, mask)[1]
+
+
+def choice_logits(logits: Tensor, choices: Sequence[str]) -> Tensor:
+    """Of the words that may be answered: (..., vocabulary) -> (..., len(choices))."""
+    return logits[..., [vocabulary.INDEX[word] for word in choices]]

@@ -1,0 +1,187 @@
+"""A training sequence: two photos, read once, and under them a tree of questions and contexts.
+
+    photos - question - <answer>                              direct
+                      - pose - <answer>                       pose
+                             - think - <answer>               pose+think
+                      - think - <answer>                      think
+                              - pose - <answer>               think+pose
+
+for every number of hops. Each branch is what a model that unrolled so far would have read, and sees
+nothing of the others, so one pass trains every subset of contexts in either order, and direct answers
+get as many losses as any. All rooms of a batch share one layout: shapes never change, and a question
+that a scene does not have is left out by its weight.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import language
+from ..config import Config
+from ..data import Rooms
+from ..masks import Segment, attention_mask, positions
+from ..vocabulary import INDEX, TwoHot, neighbours
+from ..world.questions import HOPS
+
+BRANCHES = ("direct", "pose", "think", "pose+think", "think+pose")
+# name, parent, what it holds, in the order of the sequence
+_NODES = (
+    ("direct", "question", "answer"),
+    ("P", "question", "pose"),
+    ("pose", "P", "answer"),
+    ("T", "question", "think"),
+    ("think", "T", "answer"),
+    ("PT", "P", "think"),
+    ("pose+think", "PT", "answer"),
+    ("TP", "T", "pose"),
+    ("think+pose", "TP", "answer"),
+)
+_ANSWER_WEIGHT = {"direct": 1.0, "pose": 1.0, "think": 1.0, "pose+think": 1.0, "think+pose": 0.5}
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is to be predicted at the n places read: words low and high (B, n), share of high, weight."""
+
+    low: Tensor
+    high: Tensor
+    share: Tensor
+    weight: Tensor
+
+
+class Forest:
+    """The layout for one configuration: mask (L, L), positions (L,), read (n,) on a device.
+
+    `answers` (n,) bool tells answers from words of contexts among the places read; `cells` lists (hops,
+    branch) of the answers in order; `written` (m,) are the text places that words of contexts are read for.
+    """
+
+    def __init__(self, config: Config, device: torch.device | str = "cpu") -> None:
+        patches = config.grid**2
+        tree = photo_segments(patches)
+        self.photo_length = sum(s.length for s in tree)
+        root = len(tree) - 1
+        self.nodes: list[tuple[int, str]] = []  # (hops, what) of each text segment
+        read, kinds, self.cells = [], [], []
+        at = self.photo_length
+        for hops in HOPS:
+            index = {"question": len(tree)}
+            tree.append(Segment("text", language.question_length(hops), root))
+            self.nodes.append((hops, "question"))
+            at += tree[-1].length
+            for name, parent, what in _NODES:
+                length = {"answer": 1, "pose": language.POSE_LENGTH, "think": language.think_length(hops)}
+                index[name] = len(tree)
+                tree.append(Segment("text", length[what], index[parent]))
+                self.nodes.append((hops, what))
+                if what == "answer":
+                    self.cells.append((hops, name))
+                    read.append(at)
+                    kinds.append(True)
+                else:
+                    read += range(at, at + length[what] - 1)
+                    kinds += [False] * (length[what] - 1)
+                at += length[what]
+        self.padding = -at % 8  # attention kernels like multiples of 8
+        if self.padding:
+            tree.append(Segment("text", self.padding))
+        self.tree = tree
+        self.mask = attention_mask(tree).to(device)
+        self.positions = positions(tree).to(device)
+        self.read = torch.tensor(read, device=device)
+        self.answers = torch.tensor(kinds, device=device)
+        # Index tensors made once: making them in a step would make the host wait for the GPU.
+        self.answer_rows = torch.tensor([k for k, kind in enumerate(kinds) if kind], device=device)
+        self.context_rows = torch.tensor([k for k, kind in enumerate(kinds) if not kind], device=device)
+        self.written = self.read[self.context_rows] + 1 - self.photo_length
+        self.weights = torch.tensor([_ANSWER_WEIGHT[name] for _, name in self.cells], device=device)
+        self.before, self.after = neighbours(device)
+
+    def fill(self, rooms: Rooms, noise: float, generator: torch.Generator | None) -> tuple[Tensor, Targets]:
+        """Words (B, T) and targets for a batch of rooms.
+
+        Contexts hold the truth, rounded at random in proportion; a `noise` share of the numbers is moved
+        by one step, half of them up. Every copy of a context draws its own.
+        """
+        words, low, high, share, weight = [], [], [], [], []
+        batch = len(rooms)
+        for hops, what in self.nodes:
+            asked = rooms.asked[hops]
+            valid = asked.valid.float()[:, None]
+            if what == "question":
+                words.append(asked.question)
+                continue
+            if what == "answer":
+                words.append(torch.full_like(asked.answer, INDEX["<answer>"])[:, None])
+                target: TwoHot = (asked.answer[:, None], asked.answer[:, None], torch.zeros_like(valid))
+            else:
+                truth = rooms.pose if what == "pose" else asked.think
+                words.append(self._rounded(truth, noise, generator))
+                target = (truth[0][:, 1:], truth[1][:, 1:], truth[2][:, 1:])
+            low.append(target[0])
+            high.append(target[1])
+            share.append(target[2])
+            weight.append(valid.expand_as(target[2]))
+        if self.padding:
+            words.append(torch.zeros(batch, self.padding, dtype=torch.long, device=words[0].device))
+        low, high, share, weight = (torch.cat(parts, 1) for parts in (low, high, share, weight))
+        return torch.cat(words, 1), Targets(low, high, share, weight)
+
+    def _rounded(self, number: TwoHot, noise: float, generator: torch.Generator | None) -> Tensor:
+        low, high, share = number
+        lots = torch.rand(2, *share.shape, device=share.device, generator=generator)
+        word = torch.where(lots[0] < share, high, low)
+        word = torch.where(lots[1] < noise / 2, self.before[word], word)
+        return torch.where(lots[1] > 1 - noise / 2, self.after[word], word)
+
+    def rewrite(self, words: Tensor, logits: Tensor, who: Tensor) -> Tensor:
+        """Words with the contexts of rooms `who` (B,) bool replaced by the model's own best words.
+
+        logits (B, n, vocabulary) were read with `words`. Repeated k times (Jacobi decoding), the first k
+        words of every context are what greedy decoding writes, and in practice most of the rest.
+        """
+        best = logits[:, self.context_rows].argmax(-1)  # (B, m)
+        best = torch.where(who[:, None], best, words[:, self.written])
+        return words.index_copy(1, self.written, best)
+
+
+def photo_segments(patches: int, count: int = 2) -> list[Segment]:
+    """Tag, photo, tag, photo ...: a chain."""
+    chain: list[Segment] = []
+    for _ in range(count):
+        chain.append(Segment("text", 1, len(chain) - 1 if chain else None))
+        chain.append(Segment("image", patches, len(chain) - 1))
+    return chain
+
+
+def losses(
+    logits: Tensor,
+    names: Tensor,
+    depth: Tensor,
+    low: Tensor,
+    high: Tensor,
+    share: Tensor,
+    weight: Tensor,
+    true_names: Tensor,
+    true_depth: Tensor,
+    answer_rows: Tensor,
+    context_rows: Tensor,
+    answer_weights: Tensor,
+) -> Tensor:
+    """Means of (answer, context, name, depth) losses: (4,). Words are two-hot: see `vocabulary`."""
+    logs = logits.float().log_softmax(-1)
+    lower = logs.gather(-1, low[..., None])[..., 0]
+    upper = logs.gather(-1, high[..., None])[..., 0]
+    cost = -torch.lerp(lower, upper, share)  # (B, n)
+    answer = weight[:, answer_rows] * answer_weights
+    context = weight[:, context_rows]
+    return torch.stack(
+        [
+            (cost[:, answer_rows] * answer).sum() / answer.sum().clamp(min=1.0),
+            (cost[:, context_rows] * context).sum() / context.sum().clamp(min=1.0),
+            -(true_names.float() * names.float().log_softmax(-1)).sum(-1).mean(),
+            F.smooth_l1_loss(depth.float(), true_depth, beta=0.1),
+        ]
+    )
