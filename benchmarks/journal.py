@@ -96,9 +96,7 @@ def _resume(report: Report, here: list, folder: Path, rounds: int) -> None:
             contenders.append(Contender(neighbour.name, lambda _, load=load: load(), units=1))
     contenders += ours.resumed(64, _subfolder(folder))
     timings = _race(rounds, 10)(contenders)
-    report.section(
-        "resume", "A killed run of 64 steps: open it, know its state", timings, "us/run", "wall"
-    )
+    report.section("resume", "A killed run of 64 steps: open it, know its state", timings, "us/run", "wall")
     if OURS in timings:
         report.target("resume 64 steps", 1000, timings[OURS].median * 1e6, "us")
 

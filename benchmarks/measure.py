@@ -217,7 +217,7 @@ class Report:
     ) -> None:
         """Keep and print one race. ``unit`` is ``us/…``, ``ms/…``, or ``runs/s`` (inverse)."""
         per_second = unit.endswith("/s")
-        scale = {"us": 1e6, "ms": 1e3, "s": 1.0}.get(unit.split("/")[0], 1.0)
+        scale = {"us": 1e6, "ms": 1e3, "s": 1.0}.get(unit.split("/", maxsplit=1)[0], 1.0)
         ours = timings.get(OURS)
         table = Table(title=title, title_justify="left", title_style="bold")
         table.add_column("")
@@ -280,9 +280,7 @@ class Report:
                     target.what,
                     data["target"],
                     _shown(target.measured),
-                    {True: "[green]met[/]", False: "[red]missed[/]", None: "not measured"}[
-                        target.met
-                    ],
+                    {True: "[green]met[/]", False: "[red]missed[/]", None: "not measured"}[target.met],
                 )
             console.print(table)
         suffix = "-quick" if self.quick else ""
@@ -354,9 +352,7 @@ def bytes_in(folder: Path) -> int:
 
 def arguments(doc: str | None) -> argparse.Namespace:
     """The two options that every script has: ``--quick`` and ``--json PATH``."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under 30 s; noisier figures")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write the result")
     return parser.parse_args()

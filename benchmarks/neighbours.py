@@ -233,10 +233,7 @@ class Burr:
 
         def run(start: Any) -> Any:
             builder = (
-                ApplicationBuilder()
-                .with_graph(graph)
-                .with_state(thoughts=[start])
-                .with_entrypoint(first)
+                ApplicationBuilder().with_graph(graph).with_state(thoughts=[start]).with_entrypoint(first)
             )
             if persister is not None:
                 builder = builder.with_state_persister(persister)
@@ -250,12 +247,7 @@ class Burr:
 
         names = [f"step_{i}" for i in range(n)]
         actions = {name: self._action(think) for name in names}
-        graph = (
-            GraphBuilder()
-            .with_actions(**actions)
-            .with_transitions(*itertools.pairwise(names))
-            .build()
-        )
+        graph = GraphBuilder().with_actions(**actions).with_transitions(*itertools.pairwise(names)).build()
         return self._start(graph, names[0], names[-1], persister)
 
     def loop(self, n: int, think: Think, persister: Any = None) -> Run:
@@ -375,9 +367,7 @@ class PydanticGraph:
 
         Step.run.__annotations__["return"] = Step | End[None]  # a local class has no global name
         Step.run.__annotations__["ctx"] = GraphRunContext[_Context]
-        builder = GraphBuilder(
-            name="loop", state_type=_Context, input_type=Step, output_type=type(None)
-        )
+        builder = GraphBuilder(name="loop", state_type=_Context, input_type=Step, output_type=type(None))
         builder.add(builder.node(Step), builder.edge_from(builder.start_node).to(Step))
         graph = builder.build()
 

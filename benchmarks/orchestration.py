@@ -28,9 +28,7 @@ def main() -> None:
     # Four steps in a row -------------------------------------------------------------------------
     race = Race(rounds=7, seconds=6) if options.quick else Race(rounds=25, seconds=40)
     contenders = [
-        Contender(
-            n.name, n.chain(4, successor), starts, 4, lambda start, end: expect(start, 4, end)
-        )
+        Contender(n.name, n.chain(4, successor), starts, 4, lambda start, end: expect(start, 4, end))
         for n in (neighbours.PLAIN, *here)
     ]
     contenders += ours.unroll_steps(4) + ours.unroll_steps(
@@ -48,9 +46,7 @@ def main() -> None:
             Contender(c.name, c.loop(n, successor), starts, n, partial(_check, n))
             for c in (neighbours.PLAIN, *here)
         ]
-        loops[n] = Race(rounds=5 if options.quick else 15, seconds=seconds)(
-            contenders + ours.unroll_steps(n)
-        )
+        loops[n] = Race(rounds=5 if options.quick else 15, seconds=seconds)(contenders + ours.unroll_steps(n))
         report.section(f"loop of {n}", f"{n:,} trivial steps around a loop", loops[n])
     report.facts("flatness", "Flatness: us a step, by the length of the run", _flatness(loops))
 
@@ -59,14 +55,10 @@ def main() -> None:
         report.target("4 steps", 10, us.median * 1e6, "us/step")
         for name, factor in (("langgraph", 25), ("burr", 8)):
             if name in chain:
-                report.target(
-                    f"4 steps: below {name}", factor, chain[name].times(us), "times", at_least=True
-                )
+                report.target(f"4 steps: below {name}", factor, chain[name].times(us), "times", at_least=True)
         long = loops[LENGTHS[-1]][OURS].median
         report.target(f"{LENGTHS[-1]:,} steps", 10, long * 1e6, "us/step")
-        report.target(
-            f"flat: {LENGTHS[-1]:,} steps against 64", 1.15, long / loops[64][OURS].median, "times"
-        )
+        report.target(f"flat: {LENGTHS[-1]:,} steps against 64", 1.15, long / loops[64][OURS].median, "times")
     report.finish(options.json, neighbours.packages(here) + ours.PACKAGES)
 
 

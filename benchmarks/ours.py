@@ -311,9 +311,7 @@ def map_ways(
     def fresh() -> list[Any]:
         for model in models.values():
             model.batches.clear()
-        return [
-            Problem(task="count", question=starts(), metadata={"way": i}) for i in range(len(plans))
-        ]
+        return [Problem(task="count", question=starts(), metadata={"way": i}) for i in range(len(plans))]
 
     def check(problems: Any, runs: Any) -> None:
         for plan, problem, run in zip(plans, problems, runs, strict=True):

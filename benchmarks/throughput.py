@@ -95,9 +95,7 @@ def _batching(report: Report, here: list, quick: bool) -> None:
     title = f"{RUNS} runs of {STEPS} calls of a model of 1 ms + 10 us a sample"
     report.section("batching", title, close, "runs/s")
     runs = 64 if quick else RUNS
-    single = [
-        _with_model(models, n.name, lambda model, n=n: n.many(STEPS, model.one), runs) for n in here
-    ]
+    single = [_with_model(models, n.name, lambda model, n=n: n.many(STEPS, model.one), runs) for n in here]
     beside = (Race(3, 1) if quick else Race(5, 40))([by_hand, *batched, *single])
     report.section("batching, neighbours", f"{title}: beside the neighbours", beside, "runs/s")
     rows = {
@@ -175,9 +173,7 @@ def _different_policies(report: Report, quick: bool) -> None:
 def _ways(report: Report, plans: list, what: str, quick: bool) -> float | None:
     """Race for one set of ways. Returns our mean fill."""
     by_hand = "waves by hand"
-    models = {
-        name: {primitive: SerialModel() for primitive in PRIMITIVES} for name in (by_hand, OURS)
-    }
+    models = {name: {primitive: SerialModel() for primitive in PRIMITIVES} for name in (by_hand, OURS)}
 
     def fresh() -> list[str]:
         for model in models[by_hand].values():

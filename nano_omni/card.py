@@ -21,8 +21,8 @@ rooms like those of `nano_omni.world` and the words of `nano_omni.vocabulary`.
 def note(step: int, seconds: float, batch: int, device: str, seed: int, complete: bool) -> str:
     """How the weights came about, in a paragraph."""
     return (
-        f"Trained {step:,} steps of {batch} rooms, none seen twice ({step * batch:,} rooms, up to four questions "
-        f"each), in {seconds:,.0f} s on {device}, seed {seed}. "
+        f"Trained {step:,} steps of {batch} rooms, none seen twice ({step * batch:,} rooms, up to four "
+        f"questions each), in {seconds:,.0f} s on {device}, seed {seed}. "
         + ("The schedule was completed." if complete else "The schedule was not completed.")
     )
 
@@ -35,7 +35,8 @@ def write(folder: Path, config: Config, training: str, scores: dict | None = Non
         if config.experts == 1
         else "Both experts are part of these weights."
     )
-    size = f"Width {config.width}, {config.depth} layers, {config.heads} heads, {config.grid**2} tokens a photo."
+    size = f"Width {config.width}, {config.depth} layers, {config.heads} heads, {config.grid**2} tokens "
+    size += "a photo."
     parts = [_HEAD, f"## Model\n{size} {experts}\n", f"## Training\n{training}\n"]
     if scores:
         lines = [

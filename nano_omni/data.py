@@ -113,7 +113,8 @@ def stream(
     number = start // batch
     while True:
         group, skip = divmod(number, draw)
-        many = rooms(split_seeds("train", group * draw * batch, draw * batch, device), config, compiled=compiled)
+        seeds = split_seeds("train", group * draw * batch, draw * batch, device)
+        many = rooms(seeds, config, compiled=compiled)
         for k in range(skip, draw):
             yield many[k * batch : (k + 1) * batch]
             number += 1

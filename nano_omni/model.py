@@ -13,6 +13,7 @@ of the text; relu^2 MLPs; sizes.
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,9 +62,7 @@ class Expert(nn.Module):
     def project(self, x: Tensor) -> Tensor:
         """(B, T, d) -> (3, B, T, H, D) queries, keys, values; queries and keys normalised."""
         x = self.before_attention(x)
-        q, k, v = (
-            layer(x).unflatten(-1, (self.heads, -1)) for layer in (self.query, self.key, self.value)
-        )
+        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)) for layer in (self.query, self.key, self.value))
         return torch.stack([self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype), v])
 
     def mlp(self, x: Tensor) -> Tensor:
@@ -117,7 +116,7 @@ class Stem(nn.Module):
         super().__init__()
         widths = (3, *config.stem)
         self.halve = nn.ModuleList(
-            nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(widths)
         )
         self.refine = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for c in config.stem)
         self.norms = nn.ModuleList(nn.GroupNorm(4, c) for c in config.stem)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from unroller.policy import STOP, Decided, FixedList, State
 
 Schedules = Mapping[str, Sequence[Sequence[str]]]
-"""For each task, lists of actions in order of preference: the first that the backends can carry out runs."""
+"""For each task, lists of actions in order of preference: the first that can be carried out runs."""
 
 PAPER: Schedules = {
     "understanding": [["text_think"]],
@@ -19,8 +19,8 @@ PAPER: Schedules = {
 
 GEOMETRY: Schedules = {
     "pose": [["camera_pose_estimate", "describe_motion"]],
-    "depth": [["camera_pose_estimate", "depth_estimate"]],
-    "novel_view": [["camera_pose_estimate", "depth_estimate"]],
+    "depth": [["camera_pose_estimate", "depth_estimate"], []],
+    "novel_view": [["camera_pose_estimate", "depth_estimate"], []],
 }
 """What geometry alone can do for photographs, with no language model at hand."""
 
@@ -28,9 +28,9 @@ GEOMETRY: Schedules = {
 class SchedulePolicy:
     """One list of actions a task, one action a step, then STOP.
 
-    Of several lists for a task the first runs whose actions all have a backend; if none has, the last one
-    runs, and what cannot be called is refused on the record, never skipped in silence. A task without a
-    schedule is decoded directly.
+    Of several lists for a task the first runs whose actions all have a backend and apply to the problem; if
+    none is, the last one runs, and what cannot be called is refused on the record, never skipped in silence.
+    Actions that are not registered at all are left out. A task without a schedule is decoded directly.
     """
 
     probes: tuple[str, ...] = ()
@@ -47,7 +47,8 @@ class SchedulePolicy:
         if not several:
             return STOP
         chosen = next((one for one in several if all(map(state.provided, one))), several[-1])
-        return chosen[state.step] if state.step < len(chosen) else STOP
+        known = [name for name in chosen if name in state.actions]
+        return known[state.step] if state.step < len(known) else STOP
 
     def __repr__(self) -> str:
         return f"<policy {self.name}: {', '.join(self.schedules)}>"

@@ -43,10 +43,9 @@ class Action:
         self.writes = primitive.writes
         self.is_value: bool = issubclass(primitive.writes, Value)
         self.holds_arrays = self.is_value and bool(array_fields(primitive.writes))
-        if isinstance(primitive.cost, Cost):
-            self.cost = primitive.cost
-        else:
-            self.cost = primitive.cost(parameters)
+        self.cost = _checked_cost(
+            name, primitive.cost if isinstance(primitive.cost, Cost) else primitive.cost(parameters)
+        )
         self.always = missing is None and self.cost is FREE and primitive.applies is None
         limits = [int(getattr(provider, "max_batch", primitive.max_batch)) for provider in providers]
         self.max_batch = min([primitive.max_batch, *limits])
@@ -57,6 +56,7 @@ class Action:
         self._spec = xxh3_128_digest(
             _encode(
                 [
+                    primitive.role,
                     primitive.name,
                     primitive.version,
                     parameters.model_dump(mode="json"),
@@ -91,8 +91,17 @@ class Action:
         cost = self.cost
         if not left.affords(cost):
             return f"it may cost {cost}, and the budget has less left once the decoder's share is set aside"
+        return self.inapplicable(problem)
+
+    def inapplicable(self, problem: Problem) -> str | None:
+        """Why the primitive says it cannot work on a problem, or None if it can."""
         applies = self.primitive.applies
-        return applies(problem) if applies is not None else None
+        if applies is None:
+            return None
+        try:
+            return applies(problem)
+        except Exception as error:
+            return f"its `applies` raised {type(error).__name__}: {error}"
 
 
 def bind(
@@ -136,6 +145,14 @@ def bind(
             break
         providers.append(provider)
     return Action(primitive, name, bound, tuple(providers), missing)
+
+
+def _checked_cost(name: str, cost: Any) -> Cost:
+    if not isinstance(cost, Cost):
+        raise PluginError(f"{name}: cost must be a Cost, or a function that returns one, not {cost!r}")
+    if min(cost.model_calls, cost.tokens, cost.price) < 0:
+        raise PluginError(f"{name}: a cost cannot be negative: {cost}")
+    return cost
 
 
 def with_parameters(action: Action, call: Call) -> Action:

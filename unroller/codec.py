@@ -21,7 +21,7 @@ from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 from unroller.arrays import Array, dtype_name, is_array, is_torch
 from unroller.cost import Cost
 from unroller.faults import JournalError
-from unroller.values import Value
+from unroller.values import VALUE_TYPES, Value
 from unroller.workspace import Stored
 
 INLINE_BYTES = 1024
@@ -208,22 +208,13 @@ def value_type(tag: str) -> type[Value]:
 
     Raises LookupError when there is none.
     """
-    found = _TYPES.get(tag)
-    if found is None:
-        pending = [Value]
-        while pending:
-            kind = pending.pop()
-            _TYPES[kind.__name__] = kind
-            pending.extend(kind.__subclasses__())
-        found = _TYPES.get(tag)
+    found = VALUE_TYPES.get(tag)
     if found is None:
         from unroller.registry import load
 
-        found = _TYPES[tag] = load("values", tag)
+        found = load("values", tag)
     return found
 
-
-_TYPES: dict[str, type[Value]] = {}
 
 _BIT_TYPES = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 

@@ -8,13 +8,13 @@ Ray actors) can be put.
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 import msgspec
+import numpy as np
 
 from unroller.actions import Action
 from unroller.arrays import Array, all_finite, is_array
@@ -55,11 +55,12 @@ def perform(action: Action, views: list[View]) -> list[Any]:
         outcomes = _attempt(action, views)
     except Exception as error:
         outcomes = _recover(action, views, error)
+    if not action.is_value:  # a probe's numbers are looked at one by one
+        return _examined(action, views, outcomes)
     writes = action.writes
     for outcome in outcomes:
         if type(outcome) is not writes:
-            outcomes = _examined(action, views, outcomes)
-            break
+            return _finite(_examined(action, views, outcomes))
     return _finite(outcomes) if action.holds_arrays else outcomes
 
 
@@ -105,6 +106,10 @@ def _in_time(work: Callable[[], Any], timeout: float, action: Action) -> Any:
 
     Python cannot stop a thread: what hangs goes on hanging, as a daemon, and is never waited for again.
     """
+    return _on_thread(work, timeout, action.primitive.name)
+
+
+def _on_thread(work: Callable[[], Any], timeout: float | None, name: str) -> Any:
     box: list[Any] = []
 
     def run() -> None:
@@ -113,11 +118,11 @@ def _in_time(work: Callable[[], Any], timeout: float, action: Action) -> Any:
         except BaseException as error:  # handed to the waiting thread, which raises it
             box.append((False, error))
 
-    thread = threading.Thread(target=run, name=f"unroller:{action.name}", daemon=True)
+    thread = threading.Thread(target=run, name=f"unroller:{name}", daemon=True)
     thread.start()
     thread.join(timeout)
     if not box:
-        raise CallTimeout(f"{action.primitive.name} took longer than its timeout of {timeout:g} s")
+        raise CallTimeout(f"{name} took longer than its timeout of {timeout:g} s")
     ok, result = box[0]
     if ok:
         return result
@@ -150,13 +155,8 @@ def _run_coroutine(coroutine: Any) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    box: list[Any] = []  # inside a running loop (a notebook): a loop of our own, on a thread
-    thread = threading.Thread(target=lambda: box.append(asyncio.run(coroutine)))
-    thread.start()
-    thread.join()
-    if not box:
-        raise RuntimeError("an async primitive failed on its own loop")
-    return box[0]
+    # Inside a running loop (a notebook): a loop of our own, on a thread.
+    return _on_thread(lambda: asyncio.run(coroutine), None, "async")
 
 
 # ---------------------------------------------------------------------------------- the exception path
@@ -212,7 +212,7 @@ def _retry(action: Action, views: list[View], error: Exception) -> list[Any]:
 
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS - 1),
-        wait=tenacity.wait_exponential_jitter(FIRST_WAIT, LONGEST_WAIT, jitter=FIRST_WAIT),
+        wait=tenacity.wait_random_exponential(multiplier=2 * FIRST_WAIT, max=LONGEST_WAIT),
         retry=tenacity.retry_if_exception(is_transient),
         reraise=True,
     )
@@ -246,8 +246,9 @@ def _examined(action: Action, views: list[View], outcomes: list[Any]) -> list[An
                 got, want = type(outcome).__name__, action.writes.__name__
                 what = f"{primitive.name} declares that it writes {want} and returned {got}"
                 outcome = Failure(WrongType(f"{what}: {outcome!r:.80}"))
-        elif isinstance(outcome, (int, float)):
-            if not math.isfinite(outcome):
+        elif isinstance(outcome, (int, float, np.number)):
+            outcome = float(cast(Any, outcome))
+            if not np.isfinite(outcome):
                 outcome = Failure(NotFinite(f"{primitive.name} measured {outcome}"))
         elif not is_array(outcome):
             got = type(outcome).__name__

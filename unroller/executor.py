@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from unroller.actions import Action, bind
 from unroller.cost import FREE, Budget, Left, left_of
 from unroller.dispatch import Engine, InlineEngine
-from unroller.faults import MissingCapability, PluginError, UnknownName
+from unroller.faults import MissingCapability, PluginError, ProblemError, UnknownName
 from unroller.memo import as_memo
 from unroller.policy import FixedList, Policy, as_policy
 from unroller.primitive import Decoder, Primitive, Probe, as_primitive
@@ -226,20 +226,24 @@ class Executor:
         given["backend"] = self.backends
         given["journal"] = None
         given["resume"] = False
-        for name in ("primitives", "decoders", "probes"):
-            if name in changes:
-                extra = [*changes.pop(name)]
-                held = [a.primitive for a in self.actions.values()] if name == "primitives" else given[name]
-                if name == "decoders":
-                    held = list(self._decoders.values())
-                given[name] = [*dict.fromkeys(held or ()), *extra]
+        there: dict[str, Iterable[Any]] = {
+            "primitives": (action.primitive for action in self.actions.values()),
+            "decoders": self._decoders.values(),
+            "probes": self._given["probes"],
+        }
+        for group, held in there.items():
+            if group in changes:
+                both = (*held, *self._plugins(group, changes.pop(group)))
+                given[group] = list({_key(one): one for one in both}.values())
         if "policy" in changes:
             given["planner"] = None
         unknown = set(changes) - set(given)
         if unknown:
             raise TypeError(f"an executor has no {', '.join(sorted(unknown))}: it has {', '.join(given)}")
         given.update(changes)
-        return Executor(**given)
+        extended = Executor(**given)
+        extended.broken = {**self.broken, **extended.broken}
+        return extended
 
     # ------------------------------------------------------------------------------------- binding
 
@@ -267,7 +271,8 @@ class Executor:
             from unroller.registry import near
 
             if task not in self._decoders:
-                raise UnknownName(f"no decoder for the task {task!r}.{near(task, self._decoders)}")
+                hint = near(task, self._decoders) + self._not_imported()
+                raise UnknownName(f"no decoder for the task {task!r}.{hint}")
             bound = bind(self._decoders[task], self.backends, who_could=who_could)
             self._bound_decoders[task] = bound
         return bound
@@ -285,6 +290,9 @@ class Executor:
             lacks = [a for a in ("name", "fingerprint", "provides") if not hasattr(backend, a)]
             if lacks:
                 raise PluginError(f"{backend!r} is no backend: it has no {', '.join(lacks)}")
+            if getattr(backend, "max_batch", 1) < 1:
+                what = f"the backend {backend.name} has a max_batch of {backend.max_batch}"
+                raise PluginError(f"{what}: give 1 or more")
         return backends
 
     def _plugins(self, group: str, given: Sequence[Any] | None) -> list[Any]:
@@ -300,6 +308,8 @@ class Executor:
         actions: dict[str, Action] = {}
         for one in self._plugins("primitives", given):
             p: Primitive = as_primitive(one)
+            if p.name in actions:
+                raise PluginError(f"two primitives are called {p.name!r}: give one of them another name")
             for preset in (None, *p.presets):
                 action = bind(p, self.backends, preset=preset, who_could=who_could, strict=False)
                 actions[action.name] = action
@@ -310,6 +320,8 @@ class Executor:
         for one in self._plugins("decoders", given):
             if not isinstance(one, Decoder):
                 raise PluginError(f"{one!r} is no decoder: decorate it with @decoder(task=…, writes=…)")
+            if one.task in decoders:
+                raise PluginError(f"two decoders are for the task {one.task!r}: leave one of them out")
             decoders[one.task] = one
         return decoders
 
@@ -333,17 +345,22 @@ class Executor:
         if action is None:
             from unroller.registry import near
 
-            raise UnknownName(f"no action is called {name!r}.{near(name, self.actions)}")
+            hint = near(name, self.actions) + self._not_imported()
+            raise UnknownName(f"no action is called {name!r}.{hint}")
         if action.missing is not None:
             raise MissingCapability(f"{name} {action.missing}")
+
+    def _not_imported(self) -> str:
+        """What registered plug-ins could not be imported, and why: it may be what is missing."""
+        return "".join(f" {reason}" for reason in dict.fromkeys(self.broken.values()))
 
     def _probe_actions(self, extra: Sequence[Any]) -> list[Action]:
         from unroller.registry import load
 
         objects = {p.name: p for p in extra if isinstance(p, Probe)}
         bound: list[Action] = []
-        for name in (*getattr(self.policy, "probes", ()), *(p for p in extra if isinstance(p, str))):
-            one = objects.get(name) or load("probes", name)
+        for named in (*getattr(self.policy, "probes", ()), *(p for p in extra if isinstance(p, str))):
+            one = named if isinstance(named, Probe) else objects.get(named) or load("probes", named)
             bound.append(bind(one, self.backends, who_could=who_could))
         return bound
 
@@ -367,12 +384,9 @@ class Executor:
         else:
             problem, workspace, cost = x, Workspace(), FREE
         decoder = self.decoder(problem.task)
-        if decoder.primitive.applies is not None:
-            reason = decoder.primitive.applies(problem)
-            if reason is not None:
-                from unroller.faults import ProblemError
-
-                raise ProblemError(f"{problem.task}: {reason}")
+        reason = decoder.inapplicable(problem)
+        if reason is not None:
+            raise ProblemError(f"{problem.task}: {reason}")
         left = self._budgets.get(problem.task) or self._left(problem.task, decoder)
         lane = Lane(problem, decoder, left.less(cost), workspace, cost, key)
         scheduler.admit(lane)
@@ -443,6 +457,11 @@ class _Feed:
     def raise_error(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+def _key(plugin: Any) -> Any:
+    """What a plug-in replaces another of: the same name, or for decoders the same task."""
+    return getattr(plugin, "task", None) or getattr(plugin, "name", plugin)
 
 
 def _made(backend: Any) -> Any:

@@ -71,8 +71,10 @@ class ContractError(UnrollerError):
     """A plug-in broke its own declaration. See the subclasses."""
 
 
-class UndeclaredRead(ContractError, AttributeError):
-    """A primitive read a field or value type that it did not declare in `reads`."""
+class UndeclaredRead(ContractError):
+    """A primitive read a field or value type that it did not declare in `reads`.
+
+    Not an AttributeError: `getattr(view, "question", "")` must not hide it."""
 
 
 class WrongType(ContractError, TypeError):

@@ -17,6 +17,7 @@ import struct
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -397,8 +398,9 @@ class Journal:
             while view:
                 view = view[os.write(self._file, view) :]
         except OSError as error:
-            os.ftruncate(self._file, self._size)  # no half a record; what is pending is kept
-            os.lseek(self._file, self._size, os.SEEK_SET)
+            with suppress(OSError):
+                os.ftruncate(self._file, self._size)  # no half a record; what is pending is kept
+                os.lseek(self._file, self._size, os.SEEK_SET)
             raise self._full(error) from None
         self._size += len(data)
 

@@ -30,6 +30,10 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     parameters: Mapping[str, Any] | None = None
     draw: int = 0
 
+    def __hash__(self) -> int:
+        # Parameters are a mapping, which has no hash of its own; equal ones have equal reprs of items.
+        return hash((self.action, self.draw, repr(sorted((self.parameters or {}).items()))))
+
     def __str__(self) -> str:
         extra = (
             ""
@@ -104,9 +108,10 @@ class State(msgspec.Struct, frozen=True, eq=False, gc=False):
         return tuple(self._actions)
 
     def provided(self, name: str) -> bool:
-        """Whether an action exists and a backend provides what it needs, whatever the budget says."""
+        """Whether an action exists, a backend provides what it needs, and it applies to the problem,
+        whatever the budget says and whatever failed so far."""
         action = self._actions.get(name)
-        return action is not None and action.missing is None
+        return action is not None and action.missing is None and action.inapplicable(self.problem) is None
 
     def refusal(self, name: str) -> str | None:
         """Why an action cannot be called now, or None if it can."""
@@ -151,7 +156,7 @@ class FunctionPolicy:
     def __init__(self, function: Callable[[State], Decided], probes: Sequence[str] = ()) -> None:
         self.function = function
         self.name: str = getattr(function, "__name__", "policy")
-        self.probes = tuple(probes)
+        self.probes = (probes,) if isinstance(probes, str) else tuple(probes)
         self.__doc__ = function.__doc__
 
     def __call__(self, state: State) -> Decided:

@@ -6,22 +6,27 @@ of the result: a primitive's value is written into the workspace, a decoder's is
 
     @primitive(reads=(CameraPose,), writes=Text)
     def motion(view):
-        return Text("moved right" if view.latest(CameraPose).translation[0] > 0 else "moved left")
+        pose = view.latest(CameraPose)
+        if pose is None:
+            raise InputError("call camera_pose_estimate first")
+        return Text("moved right" if pose.translation[0] > 0 else "moved left")
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from unroller.cost import FREE, Cost
-from unroller.faults import PluginError, UndeclaredRead
+from unroller.faults import ContractError, PluginError, UndeclaredRead
 from unroller.problem import FIELDS, Problem
 from unroller.rendering import Segment
 from unroller.values import Value
@@ -50,6 +55,8 @@ class Primitive:
     ordered: the order between values of different types matters to it (only then may it ask for
     `view.segments()` of several); applies: given a problem, None or the reason why it cannot be called.
     """
+
+    role: ClassVar[str] = "primitive"
 
     def __init__(
         self,
@@ -110,12 +117,7 @@ class Primitive:
         prompts it names. It does not see into functions that this one calls: bump it by hand for those."""
         if self._version is not None:
             return self._version
-        try:
-            text = inspect.getsource(self.function)
-        except (OSError, TypeError):
-            code: Any = getattr(self.function, "__code__", None)
-            text = repr((code.co_code, code.co_consts, code.co_names)) if code else repr(self.function)
-        parts = "\0".join((text, *self.prompts)).encode()
+        parts = "\0".join((source_of(self.function), *self.prompts)).encode()
         return hashlib.blake2b(parts, digest_size=6).hexdigest()
 
     def run(self, views: list[View], providers: tuple[Any, ...]) -> Any:
@@ -135,8 +137,41 @@ class Primitive:
         return outcomes
 
 
+def source_of(function: Any, depth: int = 4) -> str:
+    """What a function does, as text that is the same in every process: its source, or its byte code where
+    there is no source, with what it closes over; for a callable object, its class."""
+    if isinstance(function, functools.partial):
+        held = cast("functools.partial[Any]", function)
+        return f"{source_of(held.func, depth)} {held.args!r} {sorted(held.keywords.items())!r}"
+    code = getattr(function, "__code__", None)
+    if code is None and not isinstance(function, type) and not inspect.ismethod(function):
+        function = cast("type[Any]", type(function))
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):
+        text = repr(_code(code)) if code is not None else f"{function.__module__}.{function.__qualname__}"
+    if depth:
+        for cell in getattr(function, "__closure__", None) or ():
+            held = cell.cell_contents
+            text += f"\0{source_of(held, depth - 1) if callable(held) else _stable(held)}"
+    return text
+
+
+def _code(code: types.CodeType) -> tuple[Any, ...]:
+    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return (code.co_code, constants, code.co_names)
+
+
+def _stable(thing: Any) -> str:
+    """`repr`, unless it would hold an address, which is another one in every process."""
+    text = repr(thing)
+    return type(thing).__qualname__ if " at 0x" in text else text
+
+
 class Decoder(Primitive):
     """ψ: the last call. Reads everything, writes the output of `task`."""
+
+    role = "decoder"
 
     def __init__(self, function: Callable[..., Any], *, task: str | None = None, **declared: Any) -> None:
         declared.setdefault("reads", (*FIELDS_READ, Value))
@@ -146,6 +181,8 @@ class Decoder(Primitive):
 
 class Probe(Primitive):
     """A measurement of the state for a policy: memoised, charged, never rendered into the context."""
+
+    role = "probe"
 
 
 def primitive(**declared: Any) -> Callable[[Callable[..., Any]], Primitive]:
@@ -277,6 +314,8 @@ class View(msgspec.Struct, eq=False, gc=False):
 
     def charge(self, model_calls: int = 0, tokens: int = 0, price: float = 0.0) -> None:
         """Say what this sample cost, in place of the declared bound. Several charges add up."""
+        if min(model_calls, tokens, price) < 0:
+            raise ContractError(f"{self._of.name} charged a negative cost: a charge only ever adds")
         more = Cost(model_calls, tokens, price)
         self.charged = more if self.charged is None else self.charged + more
 

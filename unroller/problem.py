@@ -102,7 +102,7 @@ def _as_image(given: Any) -> Image:
     from unroller.images import from_pillow, open_image  # Pillow is imported when there is a picture
 
     if isinstance(given, (str, os.PathLike)):
-        return open_image(given)
+        return open_image(cast("str | os.PathLike[str]", given))
     if is_array(given):
         try:
             return Image(given)
@@ -133,7 +133,7 @@ def _is_matrix(given: Any) -> bool:
     if is_array(given):
         return given.ndim == 2
     rows = cast("Sequence[Any]", given if isinstance(given, (list, tuple)) else ())
-    return bool(rows) and all(isinstance(r, (list, tuple)) and np.ndim(r) == 1 for r in rows)
+    return bool(rows) and all(isinstance(r, (list, tuple)) and np.ndim(cast(Any, r)) == 1 for r in rows)
 
 
 def _checked_text(text: str) -> str:

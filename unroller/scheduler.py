@@ -269,7 +269,10 @@ class Scheduler:
             try:
                 if len(lanes) == 1:
                     raise error
-                decision = as_decision(self.setup.policy.decide([state])[0])
+                decided = self.setup.policy.decide([state])
+                if len(decided) != 1:
+                    raise error
+                decision = as_decision(decided[0])
             except Exception as alone:
                 decision = self._stopped_by(lane, alone)
             self._decided(lane, decision)
@@ -314,6 +317,7 @@ class Scheduler:
         lane.outcomes = [None] * len(calls)
         lane.waiting = len(calls)
         ready = False
+        going: list[tuple[int, Action, int]] = []  # all are reserved before one is answered by the memo
         for slot, call in enumerate(calls):
             try:
                 action = self._allowed(lane, call)
@@ -324,7 +328,9 @@ class Scheduler:
                 ready = lane.waiting == 0
                 continue
             lane.left = lane.left.less(action.cost)  # reserved; what is not charged comes back
-            ready = self._call(lane, slot, action, call.draw)
+            going.append((slot, action, call.draw))
+        for slot, action, draw in going:
+            ready = self._call(lane, slot, action, draw)
         if ready:
             self._answer(lane, [entry for entry in lane.outcomes if entry is not None])
 
@@ -375,7 +381,7 @@ class Scheduler:
 
     def _measured(self, lane: Lane) -> bool:
         """Whether the lane's probes are all there; asks for them if they have not been."""
-        if lane.probes is not None:
+        if lane.probes is not None or lane.step >= lane.left.steps:
             return True
         lane.probes = {}
         lane.waiting = len(self.setup.probes)
@@ -433,6 +439,8 @@ class Scheduler:
             refused = self._charge(lane, action, cost)
             if refused is not None:
                 fault = fault_of(refused, action=action.name, step=event.step, id=event.id)
+                if slot == PROBE and lane.probes is not None:
+                    lane.probes[event.name] = None
                 self._fault(lane, fault, refused)
                 return lane.waiting == 0
         if slot == PROBE:

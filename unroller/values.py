@@ -39,6 +39,11 @@ from unroller.rendering import (
 Vector3 = tuple[float, float, float]
 
 
+VALUE_TYPES: dict[str, type[Value]] = {}
+"""Every value type of the running program by name. Of two with one name the newer wins, so that a notebook
+cell can be run again."""
+
+
 class Value(msgspec.Struct, frozen=True, eq=False, tag=True):
     """Base of every value.
 
@@ -47,6 +52,10 @@ class Value(msgspec.Struct, frozen=True, eq=False, tag=True):
     """
 
     composes: ClassVar[Literal["append", "replace"]] = "append"
+
+    def __init_subclass__(cls, **config: Any) -> None:
+        super().__init_subclass__(**config)
+        VALUE_TYPES[cls.__name__] = cls
 
     @property
     def slot(self) -> Any:
@@ -83,6 +92,9 @@ def _same(a: Any, b: Any) -> bool:
         if type(a) is not type(b) or a.shape != b.shape or a.dtype != b.dtype:
             return False
         return bool((a == b).all())
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        several = cast("list[Any]", a), cast("list[Any]", b)
+        return len(several[0]) == len(several[1]) and all(map(_same, *several))
     return bool(a == b)
 
 
@@ -598,7 +610,7 @@ class VisualTokens(Value, frozen=True, eq=False):
         return f"{self.ids.shape[0]} visual tokens of {self.codebook}"
 
     def render(self) -> tuple[Segment, ...]:
-        return (TokenSegment(self.ids, self.codebook, self.words()),)
+        return (TokenSegment(self.ids, self.codebook, escape(self.words())),)
 
 
 class Latents(Value, frozen=True, eq=False):
@@ -614,7 +626,7 @@ class Latents(Value, frozen=True, eq=False):
         return f"{self.hidden.shape[0]} hidden states of {self.space}"
 
     def render(self) -> tuple[Segment, ...]:
-        return (TokenSegment(self.hidden, self.space, self.words()),)
+        return (TokenSegment(self.hidden, self.space, escape(self.words())),)
 
 
 def _mean_difference(a: Array, b: Array) -> float:

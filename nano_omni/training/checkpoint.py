@@ -49,9 +49,10 @@ def save(
             part, size = {}, 0
         part[name] = tensor.detach().to("cpu", copy=True).contiguous()
         size += nbytes
-    for k, part in enumerate([*parts, part]):
+    parts.append(part)
+    for k, part in enumerate(parts):
         save_file(part, folder / f"checkpoint-{k}.safetensors")
-    (folder / "checkpoint.json").write_text(json.dumps({"parts": len(parts) + 1, **progress}))
+    (folder / "checkpoint.json").write_text(json.dumps({"parts": len(parts), **progress}))
 
 
 def load(

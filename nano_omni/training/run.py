@@ -81,7 +81,8 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0  # of training, over all runs, compilation left out
         if compiled:
-            # Block by block: all layers share one compiled program.
+            # Block by block: all layers share one compiled program. Muon has ten shapes of matrices.
+            torch._dynamo.config.recompile_limit = 64
             for block in self.model.blocks:
                 block.compile(dynamic=False)
             self.model.stem.compile(dynamic=False)
@@ -137,7 +138,6 @@ class Trainer:
     @torch.no_grad()
     def check(self) -> dict[str, float]:
         """Held-out accuracy by hops and branch: contexts self-written (3 rounds of Jacobi decoding)."""
-        self.model.eval()
         size, forest = self.recipe.batch, self.forest
         right = torch.zeros(2, len(forest.cells), device=self.device)
         counted = torch.zeros(len(forest.cells), device=self.device)
@@ -155,7 +155,6 @@ class Trainer:
                     said = self.read(batch, now)[0][:, forest.answer_rows].argmax(-1)
                     right[row] += ((said == wanted) * there).sum(0)
             counted += there.sum(0)
-        self.model.train()
         share = (right / counted.clamp(min=1)).tolist()
         return {
             f"{kind}.{name}.{hops}": share[row][k]
@@ -237,14 +236,16 @@ def train(trainer: Trainer, out: Path, stop_at: float, log_every: int = 50, say=
             trainer.seconds += now - last
             last = now
         sync()
-        check()
+        if trainer.step % recipe.check_every:
+            check()
     complete = trainer.progress >= 1
     trainer.save(out, compact=device.type == "cuda")
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     note = card.note(trainer.step, trainer.seconds, recipe.batch, where, trainer.seed, complete)
     save_weights(trainer.model, out / "weights", note)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
-    say(f"{'complete' if complete else 'stopped'} at step {trainer.step}, {trainer.seconds:.0f} s of training")
+    end = "complete" if complete else "stopped"
+    say(f"{end} at step {trainer.step}, {trainer.seconds:.0f} s of training")
 
 
 def summary(scores: dict[str, float]) -> str:

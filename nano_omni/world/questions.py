@@ -35,7 +35,7 @@ CHOICES = {
 SEEN, HIDDEN = 24 / 4096, 2 / 4096  # shares of a picture: at least, at most; between them: not asked about
 MARGIN = math.radians(10)  # from the borders between answers
 APART = 0.7  # metres at least between any two places whose direction matters
-VIEWS = 10  # candidate views, of which two are taken
+VIEWS = 16  # candidate views, of which two are taken
 BEHIND = 0.7  # share of scenes in which an object behind camera 1 is looked for
 
 # Seeds that never meet: [first, last). Training counts upwards from its own start, run after run.
@@ -43,10 +43,10 @@ SPLITS = {"val": (0, 1 << 24), "test": (1 << 24, 1 << 25), "train": (1 << 32, 1 
 
 # Weights of answers in the draw among those that a scene allows: so set that all come out equally often.
 _DRAWN = {
-    1: (0.3044, 0.3663, 0.1540, 0.1753),
-    2: (0.1916, 0.1948, 0.4134, 0.2002),
-    3: (0.2617, 0.2333, 0.2729, 0.2321),
-    4: (0.3836, 0.2066, 0.2006, 0.2092),
+    1: (0.3471, 0.3893, 0.1269, 0.1367),
+    2: (0.1916, 0.1960, 0.4085, 0.2038),
+    3: (0.2762, 0.2265, 0.2712, 0.2262),
+    4: (0.3883, 0.2050, 0.1960, 0.2107),
 }
 
 
@@ -178,7 +178,8 @@ def ask(scene: Scene, c2w: Tensor, shares: Tensor, hops: int) -> Questions:
     lot = uniform(scene.seeds, f"questions.answer.{hops}", 4, 1e-6, 1.0).log()
     lot = lot / torch.tensor(_DRAWN[hops], device=device)  # the largest wins as often as its share says
     wanted = lot.masked_fill(~allowed, -math.inf).argmax(1, keepdim=True)  # (B, 1)
-    score = uniform(scene.seeds, f"questions.tuple.{hops}", len(tuples), 1.0, 2.0) * (fits & (answer == wanted))
+    score = uniform(scene.seeds, f"questions.tuple.{hops}", len(tuples), 1.0, 2.0)
+    score = score * (fits & (answer == wanted))
     best = score.argmax(1)
     rows = torch.arange(len(scene), device=device)
     objects = tuples[best]  # (B, n)

@@ -184,12 +184,8 @@ def test_an_error_in_the_iterable_is_raised_after_what_was_under_way():
         yield problem("b")
         raise OSError("the disk with the problems is gone")
 
-    runs, ended = executor().map(broken()), []
-    with pytest.raises(OSError, match="with the problems"):
-        ended.extend(iter(runs))
-    assert [r.output.text for r in ended] == [] or len(ended) == 2
     kept = []
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="with the problems"):
         for run in executor().map(broken()):
             kept.append(run.problem.question)
     assert kept == ["a", "b"]
@@ -207,25 +203,25 @@ def test_a_problem_of_an_unknown_task_is_raised_after_those_before_it():
 
 
 def test_a_stream_yields_what_happens_as_it_happens_and_last_the_run():
-    seen = []
-
     @policy(probes=("how_many",))
     def two(state):
-        seen.append("asked")
         return [("think", "again"), "again", STOP][state.step]
 
     stream = executor(two, probes=[how_many]).stream(problem())
-    kinds = []
-    for event in stream:
-        kinds.append(type(event))
-        seen.append(type(event).__name__)
-    assert kinds == [
+    assert [type(event) for event in stream] == [
         *[Measured, Decision, Entry, Fault],
         *[Measured, Decision, Fault],
         *[Measured, Decision],
         *[Output, Run],
     ]
-    assert seen[:3] == ["Measured", "asked", "Decision"] or seen[:3] == ["asked", "Measured", "Decision"]
+
+
+def test_a_decision_is_heard_of_before_its_calls_are_made():
+    made = []
+    slow = primitive(reads=(), writes=Text, name="slow")(lambda view: made.append(1) or Text("done"))
+    stream = executor(("slow",), primitives=[slow]).stream(problem())
+    assert isinstance(next(stream), Decision) and not made
+    assert isinstance(next(stream), Entry) and made
 
 
 def test_a_streams_events_are_those_of_the_run():
@@ -366,7 +362,6 @@ def test_extending_with_the_same_name_replaces():
     assert executor(("think",)).extend(primitives=[louder]).run(problem()).output == Text("LOUDER")
 
 
-@pytest.mark.xfail(reason="bug: presets of the replaced primitive stay", strict=True)
 def test_a_replaced_primitive_takes_its_presets_with_it():
     louder = primitive(reads=("question",), writes=Text, name="think")(lambda v: Text("LOUDER"))
     assert "think:long" not in executor(()).extend(primitives=[louder]).actions
@@ -460,9 +455,6 @@ def test_a_tree_computes_each_prefix_once_whoever_shares_it():
     assert len(list(tree.prefixes())) == 1 + 3 + 6 + 6
     nodes = tree.nodes()
     assert len(nodes) == 2 * 16
-    assert len(calls) == len(set((n, q, d) for n, q, d in calls)) + sum(
-        1 for _ in range(0)
-    ) or len(calls) == 2 * (3 + 6 + 6)
     assert len(calls) == 2 * (3 + 6 + 6), "of 15 prefixes each last call is made once a problem"
     assert tree.node(1, ("c", "a")).run.output == Text("c | a")
     assert len(calls) == 2 * 15, "asking again computes nothing"

@@ -89,7 +89,6 @@ def test_a_plan_may_draw_several_samples_of_one_action():
     assert [e.draw for e in run.entries] == [0, 1, 2] and len(run.decisions) == 1
 
 
-@pytest.mark.xfail(reason="bug: a Call with parameters cannot be hashed", strict=True)
 def test_a_plan_may_hold_calls_with_parameters():
     from pydantic import BaseModel
 

@@ -74,7 +74,6 @@ def test_declaring_one_type_does_not_open_its_base():
         ("entries", "declare ordered=True"),
     ],
 )
-@pytest.mark.xfail(reason="bug: UndeclaredRead is an AttributeError, which __getattr__ hides", strict=True)
 def test_the_seed_and_the_order_between_types_are_declared_with_a_switch(name, says):
     fault = the_fault(
         lambda view: Text(str(getattr(view, name))), reads=(Text, CameraPose), ordered=False
@@ -195,7 +194,6 @@ def test_a_call_is_charged_what_it_says_or_else_its_declared_bound():
 
 
 @pytest.mark.parametrize("charge", [{"model_calls": -5}, {"tokens": -1}, {"price": float("nan")}])
-@pytest.mark.xfail(reason="bug: a negative charge is a refund", strict=True)
 def test_a_call_cannot_be_charged_less_than_nothing(charge):
     def generous(view):
         view.charge(**charge)
@@ -265,7 +263,6 @@ def test_the_version_changes_with_the_source_and_the_prompts_and_can_be_given():
     assert version(a, version="7") == version(b, version="7") == "7"
 
 
-@pytest.mark.xfail(reason="bug: what a closure holds is not in the version", strict=True)
 def test_two_primitives_from_one_factory_do_not_share_a_memo():
     def shifted_by(offset):
         @primitive(reads=("metadata",), writes=Text)
@@ -280,7 +277,6 @@ def test_two_primitives_from_one_factory_do_not_share_a_memo():
     assert ex.extend(primitives=[shifted_by(10)]).run(x).output.text == "11"
 
 
-@pytest.mark.xfail(reason="bug: decoder and primitive of one name and version share an id", strict=True)
 def test_a_decoder_and_a_primitive_of_the_same_name_and_version_do_not_share_a_memo():
     @primitive(reads=("question",), writes=Text, name="caption", version="1")
     def inside(view):
@@ -374,7 +370,6 @@ def test_not_finite_is_seen_in_a_plug_ins_own_type():
     assert fault.kind == "NotFinite"
 
 
-@pytest.mark.xfail(reason="bug: only the declared type is looked at for arrays", strict=True)
 def test_not_finite_is_seen_where_only_a_base_type_was_declared():
     broken = primitive(reads=(), writes=Value, name="any_depth")(lambda v: DepthMap(np.full((2, 2), np.nan)))
     assert [f.kind for f in ran(broken).faults] == ["NotFinite"]
@@ -435,7 +430,6 @@ def test_async_primitives_work_inside_a_running_loop_as_in_a_notebook():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.xfail(reason="bug: the reason is lost, 'an async primitive failed on its own loop'", strict=True)
 def test_a_batched_async_primitive_that_fails_inside_a_running_loop_says_why():
     import asyncio
 

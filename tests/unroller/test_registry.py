@@ -173,7 +173,6 @@ def test_a_folder_without_python_in_it_is_not_in_the_way(tmp_path, room):
     )
 
 
-@pytest.mark.xfail(reason="bug: 'Known: none', with no word of the folder in the way", strict=True)
 def test_a_folder_called_primitives_is_also_reported_where_all_backends_are_taken(tmp_path):
     (tmp_path / "primitives").mkdir()
     (tmp_path / "primitives" / "__init__.py").write_text("mine = 1\n")

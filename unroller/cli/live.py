@@ -107,21 +107,22 @@ class Unrolling:
         tree = Tree(heading, guide_style="dim")
         names = max((len(row.action) for row in self.rows), default=0)
         labels = max((len(row.label) for row in self.rows), default=1)
+        costs = max((len(charged(row.entry.cost)) for row in self.rows if row.entry), default=0)
         for row in self.rows:
-            branch = tree.add(_shown(row, labels, min(names, 32), self.ended))
+            branch = tree.add(_shown(row, labels, min(names, 32), costs, self.ended))
             if row.fault is not None:
                 branch.add(line(fault_reason(row.fault), "yellow"))
         return tree
 
 
-def _shown(row: _Row, labels: int, names: int, ended: bool) -> Line:
+def _shown(row: _Row, labels: int, names: int, costs: int, ended: bool) -> Line:
     label, name = row.label.ljust(labels), row.action.ljust(names)
     if row.entry is not None:
         mark, style = ("=", "cyan") if row.entry.hit else ("✓", "green")
         how = "memo" if row.entry.hit else took(row.entry.seconds)
         rest = [
             (f"{how:>7}  ", "dim"),
-            (f"{charged(row.entry.cost)}  ", "magenta"),
+            (f"{charged(row.entry.cost):<{costs}}  ", "magenta"),
             (value_words(row.entry.value), ""),
         ]
     elif row.measured is not None:

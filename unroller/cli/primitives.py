@@ -12,6 +12,7 @@ from rich.text import Text as Line
 
 from unroller.cli.exits import Exit
 from unroller.cli.terminal import line, one_line, print_json, stdout, waiting
+from unroller.cost import FREE
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -105,7 +106,7 @@ def _described(one: Any, backends: dict[str, Any]) -> dict[str, Any]:
         "available": all(needs.values()),
         "presets": {preset: dict(chosen) for preset, chosen in one.presets.items()},
         "parameters": one.parameters.model_json_schema().get("properties", {}),
-        "cost": str(cost),
+        "cost": "nothing" if cost == FREE else str(cost),
         "stochastic": one.stochastic,
         "timeout": one.timeout,
         "version": one.version,
@@ -181,7 +182,7 @@ def _show_one(console: Console, row: dict[str, Any]) -> None:
     table.add_row("writes", line(row["writes"]))
     for capability, names in row["needs"].items():
         table.add_row("needs", line(f"{capability}, from {', '.join(names) or 'nobody installed'}"))
-    table.add_row("costs", line(f"at most {row['cost']}"))
+    table.add_row("costs", line(row["cost"] if row["cost"] == "nothing" else f"at most {row['cost']}"))
     for name, schema in row["parameters"].items():
         given = f" = {schema['default']}" if "default" in schema else " (required)"
         about = f"  {schema['description']}" if "description" in schema else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +41,7 @@ def list_runs(
 ) -> None:
     """List the runs in a folder: when, what was asked, how it ended, what it cost."""
     from unroller.cli.folder import journals
+    from unroller.cli.run_rows import rows_of, table_of
     from unroller.cli.terminal import note, print_json, stdout, waiting
     from unroller.faults import JournalError
     from unroller.journal import read_log
@@ -50,7 +50,7 @@ def list_runs(
     with waiting("reading journals …"):
         for folder in journals(root):
             try:
-                rows += _rows(folder, read_log(folder))
+                rows += rows_of(folder, read_log(folder))
             except JournalError as error:
                 rows.append({"folder": str(folder), "state": "damaged", "why": str(error)})
     if as_json:
@@ -59,7 +59,7 @@ def list_runs(
         note(f"there are no runs in {root}; unroller run makes one")
     else:
         console = stdout()
-        console.print(_table(rows, console.width))
+        console.print(table_of(rows, console.width))
 
 
 @app.command(epilog="[bold]Example[/bold]\n  unroller runs show runs/20260726-161502-pose-3f2a")
@@ -71,17 +71,18 @@ def show(
 ) -> None:
     """Show a run: its output, what each step cost, its faults. Nothing is computed again."""
     from unroller.cli.result import show_files, show_run
+    from unroller.cli.run_rows import plain_events, row_of, rows_of, table_of
     from unroller.cli.terminal import line, print_json, stdout
     from unroller.cli.words import title
 
     place, log = _log(folder, root)
     chosen = _chosen(log, number)
     if as_json:
-        print_json([_row(place, log, run) | {"events": _plain_events(run)} for run in chosen])
+        print_json([row_of(place, log, run) | {"events": plain_events(run)} for run in chosen])
         return
     console = stdout()
     if len(chosen) > 1:
-        console.print(_table(_rows(place, log), console.width))
+        console.print(table_of(rows_of(place, log), console.width))
         console.print(line(f"one of them: unroller runs show {place} --run N", "dim"))
         return
     for recorded in chosen:
@@ -164,6 +165,7 @@ def _show_several(place: Path, before: Log, ended: list[Run], as_json: bool) -> 
     """All runs of one journal; files are written for those that had not ended before."""
     from unroller.cli.folder import write_artefacts
     from unroller.cli.outcome import document_of
+    from unroller.cli.run_rows import rows_of, table_of
     from unroller.cli.terminal import print_json, stdout, waiting
     from unroller.journal import read_log
 
@@ -176,7 +178,7 @@ def _show_several(place: Path, before: Log, ended: list[Run], as_json: bool) -> 
         print_json(documents)
         return
     console = stdout()
-    console.print(_table(_rows(place, read_log(place)), console.width))
+    console.print(table_of(rows_of(place, read_log(place)), console.width))
 
 
 # ---------------------------------------------------------------------------------------------- journals
@@ -225,103 +227,3 @@ def _settings(log: Log) -> str:
     held = log.sessions[-1].setup if log.sessions else {}
     backends = ", ".join(map(str, held.get("backends", []))) or "no backend"
     return f"{backends} · {held.get('policy', '?')}"
-
-
-# ------------------------------------------------------------------------------------------------ tables
-
-
-def _rows(place: Path, log: Log) -> list[dict[str, Any]]:
-    return [_row(place, log, run) for run in log.runs] or [
-        {"folder": str(place), "state": "empty", "started": _started(log)}
-    ]
-
-
-def _row(place: Path, log: Log, run: RecordedRun) -> dict[str, Any]:
-    from unroller.cli.words import charged, output_of, title, total_cost, value_words
-    from unroller.faults import Fault
-    from unroller.policy import Decision
-
-    entry = output_of(run.events)
-    state = "unfinished" if not run.ended else "done" if entry is not None else "no output"
-    return {
-        "folder": str(place),
-        "run": run.number,
-        "started": _started(log),
-        "asked": title(run.problem),
-        "task": run.problem.task,
-        "policy": str((log.sessions[-1].setup if log.sessions else {}).get("policy", "")),
-        "steps": sum(isinstance(e, Decision) and bool(e.calls) for e in run.events),
-        "faults": sum(isinstance(e, Fault) for e in run.events),
-        "cost": charged(total_cost(run.events)),
-        "state": state,
-        "output": None if entry is None else value_words(entry.value, 120),
-    }
-
-
-def _started(log: Log) -> str | None:
-    if not log.sessions:
-        return None
-    return datetime.fromtimestamp(log.sessions[0].started).isoformat(" ", "seconds")
-
-
-def _plain_events(run: RecordedRun) -> list[dict[str, Any]]:
-    import msgspec
-
-    from unroller.explain import plain
-
-    return [
-        {"type": type(event).__name__.lower()}
-        | {name: _plain(getattr(event, name), msgspec, plain) for name in event.__struct_fields__}
-        for event in run.events
-    ]
-
-
-def _plain(thing: Any, msgspec: Any, plain: Any) -> Any:
-    from unroller.workspace import Entry, Stored
-
-    if isinstance(thing, bytes):
-        return thing.hex()
-    if isinstance(thing, Stored):
-        thing = thing.load()
-    if isinstance(thing, Entry):
-        return {name: _plain(getattr(thing, name), msgspec, plain) for name in thing.__struct_fields__}
-    if hasattr(thing, "render"):
-        return plain(thing)
-    return msgspec.to_builtins(thing, enc_hook=plain)
-
-
-def _table(rows: list[dict[str, Any]], width: int) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    from unroller.cli.terminal import line, one_line
-
-    styles = {"done": "green", "unfinished": "yellow", "no output": "yellow", "damaged": "red"}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
-    roomy = width >= 120
-    table.add_column("run", no_wrap=True, style="bold")
-    table.add_column("asked", no_wrap=True, max_width=40 if roomy else 18)
-    if roomy:
-        table.add_column("policy", no_wrap=True, max_width=16)
-        table.add_column("steps", no_wrap=True)
-        table.add_column("charged", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("output", no_wrap=True, overflow="ellipsis", width=_rest(rows, width, roomy))
-    several = len({row["folder"] for row in rows}) < len(rows)
-    for row in rows:
-        name = Path(row["folder"]).name + (f" #{row['run']}" if several and "run" in row else "")
-        faults = f", {row['faults']} faults" if row.get("faults") else ""
-        cells = [line(name), line(row.get("asked", ""))]
-        if roomy:
-            cells += [line(row.get("policy", "")), line(f"{row.get('steps', '')}{faults}")]
-            cells += [line(row.get("cost", ""))]
-        words = one_line(row.get("output") or row.get("why") or "", 200)
-        table.add_row(*cells, line(row["state"], styles.get(row["state"], "dim")), line(words))
-    return table
-
-
-def _rest(rows: list[dict[str, Any]], width: int, roomy: bool) -> int:
-    """What the other columns leave for the output: their widths and three blanks between each two."""
-    names = max(len(Path(row["folder"]).name) + (3 if row.get("run") else 0) for row in rows)
-    asked = min(40 if roomy else 18, max(len(row.get("asked", "")) for row in rows))
-    return max(12, width - names - asked - len("unfinished") - 9 - (48 if roomy else 0))

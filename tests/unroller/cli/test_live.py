@@ -24,7 +24,7 @@ def test_side_by_side_calls_find_their_own_results():
     tree.hear(Entry(b"1", "guess", Text("second"), draw=1, cost=Cost(1)))
     assert "1a ⠋ guess" in shown(tree) and "1b ✓ guess" in shown(tree)
     tree.hear(Entry(b"0", "guess", Text("first"), hit=True))
-    assert "1a = guess     memo  free  first" in shown(tree)
+    assert "1a = guess     memo  free    first" in shown(tree)
 
 
 def test_a_fault_says_why_beneath_its_call():

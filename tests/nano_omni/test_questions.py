@@ -1,0 +1,134 @@
+"""Questions against brute-force geometry, one scene at a time in numpy."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nano_omni import language, vocabulary
+from nano_omni.world import intrinsics, render, sample_scenes
+from nano_omni.world.questions import (
+    CHOICES,
+    HIDDEN,
+    HOPS,
+    SEEN,
+    SPLITS,
+    ask,
+    relative_pose,
+    viewpoints,
+    visibility,
+)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    scene = sample_scenes(torch.arange(160))
+    c2w = viewpoints(scene)
+    views = render(scene, c2w, intrinsics(32, 32), 32, 32)
+    shares = visibility(views.ids)
+    return scene, c2w, shares, {hops: ask(scene, c2w, shares, hops) for hops in HOPS}
+
+
+def quadrant(stand: np.ndarray, towards: np.ndarray, target: np.ndarray, hops: int) -> str:
+    """In world coordinates, by dot and cross product."""
+    gaze, away = towards / np.linalg.norm(towards), target - stand
+    ahead = float(gaze @ away)
+    right = float(gaze[1] * away[0] - gaze[0] * away[1])  # world z is up
+    if hops == 1:
+        return ("front" if ahead > 0 else "back") + ("-right" if right > 0 else "-left")
+    if abs(ahead) > abs(right):
+        return "front" if ahead > 0 else "behind"
+    return "right" if right > 0 else "left"
+
+
+@pytest.mark.parametrize("hops", HOPS)
+def test_answers_agree_with_plain_geometry(asked, hops):
+    scene, c2w, _, questions = asked
+    q = questions[hops]
+    chosen = q.valid.nonzero()[:, 0].tolist()
+    assert len(chosen) > 60
+    for i in chosen:
+        where = scene.position[i].numpy()[q.objects[i].numpy()].astype(float)
+        camera = c2w[i, 0].numpy().astype(float)
+        if hops == 1:
+            stand, towards = camera[:2, 3], camera[:2, 2]
+        else:
+            towards = where[1] - where[0]
+            stand = where[0] if hops == 2 else where[2] + (towards if hops == 4 else 0)
+        assert CHOICES[hops][q.answer[i]] == quadrant(stand, towards, where[-1], hops)
+
+
+@pytest.mark.parametrize("hops", HOPS)
+def test_both_photos_are_needed(asked, hops):
+    _, _, shares, questions = asked
+    q = questions[hops]
+    for i in q.valid.nonzero()[:, 0].tolist():
+        named = shares[i][:, q.objects[i]]  # (2, n)
+        assert (named.amax(0) >= SEEN).all()
+        assert (named[0] <= HIDDEN).any()
+        assert hops == 1 or (named[1] <= HIDDEN).any()
+        assert len(set(q.objects[i].tolist())) == q.objects.shape[1]
+
+
+def test_the_trace_leads_to_the_answer(asked):
+    *_, questions = asked
+    for hops, q in questions.items():
+        i = int(q.valid.nonzero()[0])
+        place = q.place[i].numpy()
+        if hops > 1:
+            gaze = place[1] - place[0]
+            assert math.isclose(q.face[i], math.atan2(gaze[0], gaze[1]), abs_tol=1e-4)
+        away = place[-1] - q.stand[i].numpy()
+        assert math.isclose(q.to[i], math.atan2(away[0], away[1]), abs_tol=1e-4)
+
+
+def test_an_object_of_photo_2_moves_into_camera_1_by_the_pose(asked):
+    _, c2w, _, questions = asked
+    q = questions[1]
+    place, turned = relative_pose(c2w)
+    angle = q.bearing[:, 0] + turned
+    moved = place + q.distance[:, :1] * torch.stack([angle.sin(), angle.cos()], -1)
+    assert torch.allclose(moved[q.valid], q.place[:, 0][q.valid], atol=0.02)  # cameras are almost level
+
+
+def test_a_scene_asks_the_same_whatever_its_batch(asked):
+    scene, c2w, shares, questions = asked
+    some = torch.tensor([7, 31])
+    again = ask(scene[some], c2w[some], shares[some], 3)
+    assert torch.equal(again.objects, questions[3].objects[some])
+    assert torch.equal(again.answer, questions[3].answer[some])
+
+
+def test_answers_are_balanced_and_splits_never_meet():
+    scene = sample_scenes(torch.arange(3000, 5000))
+    c2w = viewpoints(scene)
+    shares = visibility(render(scene, c2w, intrinsics(16, 16), 16, 16).ids)
+    for hops in HOPS:
+        q = ask(scene, c2w, shares, hops)
+        share = q.answer[q.valid].bincount(minlength=4) / q.valid.sum()
+        assert q.valid.float().mean() > 0.5
+        assert ((share - 0.25).abs() < 0.05).all(), (hops, share)
+    bounds = sorted(SPLITS.values())
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(bounds))
+
+
+def test_words_say_what_the_numbers_are(asked):
+    _, c2w, _, questions = asked
+    q = questions[4]
+    i = int(q.valid.nonzero()[0])
+    low, high, share = language.think(q)
+    assert low.shape == (len(q.valid), language.think_length(4)) and len(language.roles(4)) == low.shape[1]
+    text = [vocabulary.TOKENS[word] for word in vocabulary.nearest((low, high, share))[i]]
+    assert text[0] == "<think>" and text[-1] == "</think>" and text[2] in q.text(i)
+    assert abs((float(text[3][:-3]) - math.degrees(q.bearing[i, 0]) + 180) % 360 - 180) <= 3.76
+    assert abs(float(text[4][:-1]) - q.distance[i, 0]) <= 0.126
+    assert [vocabulary.TOKENS[w] for w in language.question(q)[i]][-1] in q.text(i)
+    assert language.pose(c2w)[0].shape == (len(q.valid), language.POSE_LENGTH)
+
+
+def test_an_unknown_number_of_hops(asked):
+    scene, c2w, shares, _ = asked
+    with pytest.raises(ValueError, match="hops must be"):
+        ask(scene, c2w, shares, 5)
