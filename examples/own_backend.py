@@ -5,6 +5,7 @@ method is handed the whole batch, and a sample that cannot be worked with gets a
 """
 
 import numpy as np
+
 from unroller import Executor, Problem
 from unroller.capabilities import AnswerScorer
 from unroller.rendering import ImageSegment

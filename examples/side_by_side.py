@@ -1,9 +1,8 @@
 """A planner lays out a graph of calls from what they read and write; independent ones share a step."""
 
+from planners.graph import GraphPlanner
 from unroller import Executor
 from unroller.registry import load
-
-from planners.graph import GraphPlanner
 
 wanted = ["camera_pose_estimate", "novel_view_synthesis", "describe_motion", "depth_estimate"]
 executor = Executor(backend="classical", planner=GraphPlanner(wanted))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unroller.policy import STOP, Call, Decided, Decision, State
+from unroller.decide import STOP, Call, Decided, Decision, State
 
 
 class RandomPolicy:

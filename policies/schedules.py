@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unroller.policy import STOP, Decided, FixedList, State
+from unroller.decide import STOP, Decided, FixedList, State
 
 Schedules = Mapping[str, Sequence[Sequence[str]]]
 """For each task, lists of actions in order of preference: the first that can be carried out runs."""

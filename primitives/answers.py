@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unroller.capabilities import AnswerScorer, Prompt
-from unroller.primitive import View, decoder, probe
+from unroller.declare import View, decoder, probe
 from unroller.problem import Problem
 from unroller.rendering import ImageSegment, Segment, TextSegment, escape
 from unroller.values import Answer

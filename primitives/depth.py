@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from primitives.views import a_photo
 from unroller.capabilities import DepthEstimator, DepthRequest
+from unroller.declare import View, decoder, primitive
 from unroller.faults import InputError
-from unroller.primitive import View, decoder, primitive
 from unroller.values import CameraPose, DepthMap
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from unroller.capabilities import PhotoPair, PoseEstimator
+from unroller.declare import View, decoder, primitive
 from unroller.faults import InputError
-from unroller.primitive import View, decoder, primitive
 from unroller.problem import Problem
 from unroller.values import CameraPose, Text
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from unroller.capabilities import ViewRequest, ViewSynthesizer
+from unroller.declare import View, decoder, primitive
 from unroller.faults import InputError
-from unroller.primitive import View, decoder, primitive
 from unroller.problem import Problem
 from unroller.values import DepthMap, NovelViews
 

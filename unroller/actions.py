@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from xxhash import xxh3_128_digest
 
 from unroller.cost import FREE, Cost, Left
+from unroller.decide import Call
+from unroller.declare import Primitive
 from unroller.faults import ContractError, MissingCapability, PluginError, UnknownName
-from unroller.policy import Call
-from unroller.primitive import Primitive
 from unroller.problem import Problem
 from unroller.values import Value, array_fields
 from unroller.workspace import Workspace

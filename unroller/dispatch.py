@@ -18,8 +18,8 @@ import numpy as np
 
 from unroller.actions import Action
 from unroller.arrays import Array, all_finite, is_array
+from unroller.declare import View
 from unroller.faults import CallTimeout, NotFinite, TransientError, WrongBatch, WrongType
-from unroller.primitive import View
 from unroller.values import Value, array_fields
 
 ATTEMPTS = 3

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from unroller.actions import Action, bind
 from unroller.cost import FREE, Budget, Left, left_of
+from unroller.decide import FixedList, Policy, as_policy
+from unroller.declare import Decoder, Primitive, Probe, as_primitive
 from unroller.dispatch import Engine, InlineEngine
 from unroller.faults import MissingCapability, PluginError, ProblemError, UnknownName
 from unroller.memo import as_memo
-from unroller.policy import FixedList, Policy, as_policy
-from unroller.primitive import Decoder, Primitive, Probe, as_primitive
 from unroller.problem import Problem
 from unroller.run import Run
 from unroller.scheduler import Batch, Event, Lane, Scheduler, Setup

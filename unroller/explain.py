@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from unroller.arrays import dtype_name, is_array
+from unroller.decide import Decision
 from unroller.faults import Fault, UnrollerError
-from unroller.policy import Decision
 from unroller.scheduler import Measured, Output
 from unroller.values import Value
 from unroller.workspace import Entry

@@ -26,8 +26,8 @@ from xxhash import xxh32_intdigest
 
 from unroller.codec import BlobStore, Codec
 from unroller.cost import FREE, Cost
+from unroller.decide import Decision
 from unroller.faults import Fault, JournalError
-from unroller.policy import Decision
 from unroller.problem import Problem
 from unroller.scheduler import Event, Lane, Measured, Output
 from unroller.unrolling import Snapshot

@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from unroller.actions import Action
+from unroller.decide import STOP, Call, Decided, Decision, State, as_decision
 from unroller.faults import PlanError
-from unroller.policy import STOP, Call, Decided, Decision, State, as_decision
 from unroller.problem import Problem
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unroller.cost import Cost
+from unroller.decide import Decision
 from unroller.faults import Fault
 from unroller.pictures import Album
-from unroller.policy import Decision
 from unroller.problem import Intrinsics, Problem
 from unroller.scheduler import Measured
 from unroller.showing import Showing, Shown, described, hue_of

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unroller.cost import FREE, Spent
+from unroller.decide import Decision
 from unroller.faults import Fault
-from unroller.policy import Decision
 from unroller.scheduler import Event, Lane, Measured, Output
 from unroller.unrolling import Snapshot
 from unroller.workspace import Entry
@@ -97,7 +97,7 @@ class Run:
 
         Compare its entries with this run's to see whether the primitives are deterministic.
         """
-        from unroller.policy import FixedList
+        from unroller.decide import FixedList
 
         again = self.executor.extend(policy=FixedList(self.decisions, "replay"), memo=None, journal=None)
         return again.run(self.problem)

@@ -20,6 +20,8 @@ import msgspec
 
 from unroller.actions import Action, with_parameters
 from unroller.cost import FREE, Budget, Cost, Left, Spent
+from unroller.decide import NO_PROBES, STOP, Call, Decision, Policy, Probes, State, as_decision
+from unroller.declare import View
 from unroller.dispatch import Failure
 from unroller.faults import (
     BudgetOverrun,
@@ -31,8 +33,6 @@ from unroller.faults import (
     UnrollerError,
     fault_of,
 )
-from unroller.policy import NO_PROBES, STOP, Call, Decision, Policy, Probes, State, as_decision
-from unroller.primitive import View
 from unroller.problem import Problem
 from unroller.unrolling import Apply, Choose, Request, unroll
 from unroller.workspace import Entry, Workspace

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from unroller.cost import Cost
-from unroller.policy import Call, Decision
+from unroller.decide import Call, Decision
 from unroller.problem import Problem
 from unroller.workspace import Entry, Workspace
 

@@ -12,6 +12,7 @@ def rooms(seed: int, task: str = "pose", width: int = 640, height: int = 480) ->
     The true pose of the second camera is kept in the metadata as six numbers, for comparison.
     """
     import torch
+
     from nano_omni.world import render_pair
 
     # One thread: where other programs are busy, torch's threads wait for each other at every small step,

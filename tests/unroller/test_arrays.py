@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from unroller.arrays import (
     all_finite,
     dtype_name,

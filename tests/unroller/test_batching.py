@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from unroller import STOP, Call, Cost, Executor, Problem, Text, decoder, policy, primitive, probe
 from unroller.memo import DiskMemo
 

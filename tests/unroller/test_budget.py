@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from unroller import Budget, Call, Cost, Executor, Problem, Text, decoder, policy, primitive, probe
 from unroller.cost import Left, left_of
 from unroller.faults import BudgetError

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+
 from unroller import Cost, DepthMap, Executor, Problem, Text, decoder, primitive
 from unroller.faults import InputError, TransientError
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from pydantic import BaseModel
+
 from unroller import (
     STOP,
     Answer,

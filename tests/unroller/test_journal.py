@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 import pytest
+
 from unroller import (
     STOP,
     Answer,

@@ -4,6 +4,7 @@ import sqlite3
 
 import numpy as np
 import pytest
+
 from unroller import Cost, DepthMap, Executor, Image, Problem, Text, Value, decoder, primitive
 from unroller.faults import MemoError
 from unroller.memo import DiskMemo, MemoryMemo, as_memo

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+
 from unroller import Problem
 from unroller.faults import ImageError
 from unroller.images import MAX_PIXELS, decode_image, encode_png, open_image

@@ -1,6 +1,7 @@
 """Plans: a graph of calls, laid out before the first call and carried out side by side."""
 
 import pytest
+
 from unroller import Call, Executor, Problem, Text, decoder, primitive
 from unroller.faults import PlanError
 from unroller.plan import Plan

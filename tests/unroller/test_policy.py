@@ -1,6 +1,7 @@
 """Policies: what they see of a problem, what they may answer with, and what becomes of wrong answers."""
 
 import pytest
+
 from unroller import (
     STOP,
     Call,
@@ -15,8 +16,8 @@ from unroller import (
     primitive,
     probe,
 )
+from unroller.decide import as_decision, as_policy
 from unroller.faults import CallFailed, PolicyError, UnknownName
-from unroller.policy import as_decision, as_policy
 
 
 @primitive(reads=("question",), writes=Text)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from unroller import (
     CameraPose,
     Cost,
@@ -16,8 +17,8 @@ from unroller import (
     primitive,
     probe,
 )
+from unroller.declare import as_primitive
 from unroller.faults import PluginError
-from unroller.primitive import as_primitive
 
 
 @decoder(task="words", writes=Text)

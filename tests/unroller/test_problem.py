@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from unroller import CameraPose, Image, Intrinsics, Problem
 from unroller.faults import ImageError, ProblemError
 from unroller.problem import FIELDS, MAX_TEXT

@@ -5,6 +5,7 @@ import sys
 import textwrap
 
 import pytest
+
 from unroller import Executor, Problem, Text, decoder
 from unroller.faults import MissingCapability, PluginError, UnknownName
 from unroller.registry import GROUPS, load, load_all, load_path, near, registered
@@ -76,7 +77,7 @@ def test_what_is_registered_but_no_decoder_or_backend_is_refused():
 
 def test_a_capability_that_no_chosen_backend_provides_names_who_could():
     from unroller.capabilities import PoseEstimator, TextGenerator
-    from unroller.primitive import primitive
+    from unroller.declare import primitive
 
     pose = primitive(reads=(), writes=Text, needs=PoseEstimator, name="pose_words")(lambda v, b: Text(""))
     think = primitive(reads=(), writes=Text, needs=TextGenerator, name="think")(lambda v, b: Text(""))

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from unroller import CameraPose, DepthMap, Entry, Text, Value, Workspace
 from unroller.rendering import in_words
 

@@ -26,9 +26,9 @@ from unroller.check.policies import check_policy
 from unroller.check.primitives import check_primitive
 from unroller.check.standin import StandIn
 from unroller.check.values import check_value
+from unroller.decide import FixedList
+from unroller.declare import Decoder, Primitive, Probe
 from unroller.faults import UnrollerError
-from unroller.policy import FixedList
-from unroller.primitive import Decoder, Primitive, Probe
 from unroller.problem import Problem
 from unroller.registry import load, load_all, load_path, near, registered
 from unroller.values import Value

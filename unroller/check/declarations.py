@@ -15,8 +15,8 @@ from unroller.capabilities import TextGenerator
 from unroller.check.findings import Findings, named
 from unroller.check.samples import Sample
 from unroller.cost import FREE, Cost
+from unroller.declare import FIELDS_READ, Decoder, NoParameters, Primitive, Probe
 from unroller.faults import UnrollerError
-from unroller.primitive import FIELDS_READ, Decoder, NoParameters, Primitive, Probe
 from unroller.values import Value
 
 TASK = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -10,9 +10,9 @@ from unroller.capabilities import Backend
 from unroller.check.comparing import OTHER_SEEDS, global_seed
 from unroller.check.findings import Findings
 from unroller.check.toys import STEPS, task_problems, toy_decoders, toy_primitives
+from unroller.declare import Primitive
 from unroller.executor import Executor
 from unroller.plan import Plan
-from unroller.primitive import Primitive
 from unroller.problem import Problem
 
 

@@ -12,10 +12,10 @@ from unroller.capabilities import Backend
 from unroller.check.comparing import OTHER_SEEDS, global_seed
 from unroller.check.findings import Findings
 from unroller.check.toys import STEPS, task_problems, toy_decoders, toy_primitives, toy_probe
+from unroller.decide import Decision, FixedList, Policy, State, as_decision
+from unroller.declare import Primitive, Probe
 from unroller.executor import Executor
 from unroller.faults import Fault
-from unroller.policy import Decision, FixedList, Policy, State, as_decision
-from unroller.primitive import Primitive, Probe
 from unroller.problem import Problem
 from unroller.registry import load_all
 

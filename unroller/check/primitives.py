@@ -21,6 +21,7 @@ from unroller.check.standin import StandIn
 from unroller.check.trial import Trial, Tried
 from unroller.check.values import check_rendering, journal_fault
 from unroller.cost import Cost
+from unroller.declare import Decoder, Primitive, Probe
 from unroller.dispatch import Failure
 from unroller.faults import (
     CallTimeout,
@@ -31,7 +32,6 @@ from unroller.faults import (
     WrongBatch,
     WrongType,
 )
-from unroller.primitive import Decoder, Primitive, Probe
 from unroller.problem import Problem
 from unroller.values import Value
 

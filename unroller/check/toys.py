@@ -13,8 +13,8 @@ from xxhash import xxh3_64_intdigest
 
 from unroller.check.samples import NoExample, example, good_problems
 from unroller.cost import Cost
+from unroller.declare import Decoder, Primitive, Probe, View
 from unroller.faults import InputError
-from unroller.primitive import Decoder, Primitive, Probe, View
 from unroller.problem import Problem
 from unroller.registry import load_all, registered
 from unroller.values import Answer, Text

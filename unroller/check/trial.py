@@ -13,8 +13,8 @@ from unroller.actions import Action
 from unroller.check.comparing import content, global_seed, global_state
 from unroller.check.samples import Sample
 from unroller.cost import Cost
+from unroller.declare import View
 from unroller.dispatch import Failure, perform
-from unroller.primitive import View
 from unroller.problem import FIELDS
 from unroller.rendering import Segment
 from unroller.values import Value

@@ -19,8 +19,8 @@ from rich.tree import Tree
 
 from unroller.cli.terminal import is_live, line, stderr
 from unroller.cli.words import charged, fault_reason, fault_words, measured_words, title, took, value_words
+from unroller.decide import Decision
 from unroller.faults import Fault
-from unroller.policy import Decision
 from unroller.problem import Problem
 from unroller.scheduler import Event, Measured, Output
 from unroller.workspace import Entry

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from unroller.cost import Budget
+from unroller.decide import Call, Decision, FixedList
 from unroller.faults import BudgetError, PluginError, ProblemError
-from unroller.policy import Call, Decision, FixedList
 from unroller.problem import Intrinsics, Problem
 from unroller.registry import load, load_all, registered
 

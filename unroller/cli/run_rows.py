@@ -12,10 +12,10 @@ from rich.table import Table
 
 from unroller.cli.terminal import line, one_line
 from unroller.cli.words import charged, output_of, title, total_cost, value_words
+from unroller.decide import Decision
 from unroller.explain import plain
 from unroller.faults import Fault
 from unroller.journal import Log, RecordedRun
-from unroller.policy import Decision
 from unroller.values import Value
 from unroller.workspace import Entry, Stored
 

@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import msgspec
 
+from unroller.decide import FunctionPolicy, Policy
+from unroller.declare import Decoder, Primitive, Probe
 from unroller.faults import PluginError
-from unroller.policy import FunctionPolicy, Policy
-from unroller.primitive import Decoder, Primitive, Probe
 from unroller.registry import load_path
 
 

@@ -5,7 +5,7 @@ import types
 
 from unroller import Text, Value, primitive
 from unroller.check import check, check_path
-from unroller.primitive import Primitive
+from unroller.declare import Primitive
 
 
 @primitive(reads=("question",), writes=Text)
