@@ -21,8 +21,8 @@ class BrightnessOracle:
         """For "dark" and "bright", in whatever order they stand."""
         scored = []
         for prompt, options in zip(prompts, choices, strict=True):
-            pictures = [s.pixels for s in prompt.segments if isinstance(s, ImageSegment)]
-            bright = np.mean([p.mean() for p in pictures]) / 255
+            pictures = [np.asarray(s.pixels) for s in prompt.segments if isinstance(s, ImageSegment)]
+            bright = float(np.mean([p.mean() for p in pictures])) / 255
             scored.append([bright if option == "bright" else 1 - bright for option in options])
         return scored
 

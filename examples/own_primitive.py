@@ -26,4 +26,5 @@ if __name__ == "__main__":
         primitives=[view_angle], policy=["camera_pose_estimate", view_angle]
     )
     run = executor.run(load("problems", "rooms")(seed=7))
-    print(run.workspace.latest(Text).text)
+    for text in run.workspace.all(Text):
+        print(text.words())

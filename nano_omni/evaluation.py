@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ def collect(
                             photos=photos,
                             names=many.names[index[:0]],  # not needed here, and large
                             depth=many.depth[index[:0]],
-                            pose=tuple(part[index] for part in many.pose),
+                            pose=(many.pose[0][index], many.pose[1][index], many.pose[2][index]),
                             asked={h: asked[index]},
                         )
                     )
@@ -86,7 +87,7 @@ def _join(parts: list[Rooms], hops: int) -> Rooms:
         whole = torch.cat(tensors)
         return whole[order] if len(whole) == total else whole
 
-    def cat_all(values: list) -> Tensor | tuple[Tensor, ...]:
+    def cat_all(values: list) -> Any:
         if isinstance(values[0], tuple):
             return tuple(cat([value[k] for value in values]) for k in range(len(values[0])))
         return cat(values)
@@ -304,7 +305,7 @@ def table(scores: dict) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--n", type=int, default=4000, help="questions for each number of hops")
     parser.add_argument("--out", type=Path, help="JSON file (default: evaluation.json beside the weights)")

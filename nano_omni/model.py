@@ -17,6 +17,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -235,7 +236,8 @@ class NanoOmni(
         other.config = replace(self.config, experts=2)
         other._hub_mixin_config = other.config
         for block in other.blocks:
-            block.experts.append(copy.deepcopy(block.experts[0]))
+            experts: Any = block.experts
+            experts.append(copy.deepcopy(experts[0]))
         return other
 
     def count_parameters(self) -> int:

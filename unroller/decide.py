@@ -53,6 +53,16 @@ class Decision(msgspec.Struct, frozen=True, tag="decision", gc=False):
     log_probability: float | None = None
     step: int = 0
 
+    def __post_init__(self) -> None:
+        for call in self.calls:
+            if type(call) is not Call:
+                listed = as_decision(self.calls).calls  # names, or a list: as a policy may answer
+                msgspec.structs.force_setattr(self, "calls", listed)
+                break
+        p = self.log_probability
+        if p is not None and type(p) is not float:
+            msgspec.structs.force_setattr(self, "log_probability", _number(p))
+
 
 STOP = Decision()
 """Decode now."""
@@ -170,13 +180,21 @@ class FunctionPolicy:
         return f"<policy {self.name}>"
 
 
+def _number(p: Any) -> float:
+    try:
+        return float(p)
+    except (TypeError, ValueError):
+        raise PolicyError(f"a log-probability is a number, not {p!r:.80}") from None
+
+
 class FixedList:
     """A list of calls, one a step, then STOP. An item that is itself a tuple runs side by side."""
 
     probes: tuple[str, ...] = ()
 
     def __init__(self, calls: Iterable[Decided], name: str = "list") -> None:
-        self.decisions = tuple(as_decision(call) for call in calls)
+        decided = [as_decision(call) for call in calls]
+        self.decisions = tuple(Decision(d.calls, d.log_probability, i) for i, d in enumerate(decided))
         self.name = name
 
     def decide(self, states: Sequence[State]) -> list[Decided]:

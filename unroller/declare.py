@@ -314,7 +314,7 @@ class View(msgspec.Struct, eq=False, gc=False):
 
     def charge(self, model_calls: int = 0, tokens: int = 0, price: float = 0.0) -> None:
         """Say what this sample cost, in place of the declared bound. Several charges add up."""
-        if min(model_calls, tokens, price) < 0:
+        if not (model_calls >= 0 and tokens >= 0 and price >= 0):  # NaN is not, either
             raise ContractError(f"{self._of.name} charged a negative cost: a charge only ever adds")
         more = Cost(model_calls, tokens, price)
         self.charged = more if self.charged is None else self.charged + more

@@ -199,11 +199,8 @@ class Executor:
     def resume(self, folder: str | Path) -> list[Run]:
         """Go on with every run that a journal holds, from its last finished call, and return all of them:
         those that had ended come back as they were. Raises JournalError."""
-        from unroller.journal import read_log
-
-        problems = [recorded.problem for recorded in read_log(folder).runs]
         with self.extend(journal=folder, resume=True) as resumed:
-            return list(resumed.map(problems))
+            return list(resumed.map([recorded.start for recorded in resumed.journal.recorded]))
 
     def fork(self, run: Run, at: int) -> Snapshot:
         """The run as it stood after `at` decisions: give it to `run` of this or another executor."""

@@ -125,6 +125,7 @@ class Fault(msgspec.Struct, frozen=True, tag="fault", gc=False):
     attempts: int = 1
     seconds: float = 0.0
     phase: str = "call"  # "call" | "decode" | "decide" | "probe" | "refused"
+    charged: tuple[int, int, float] = (0, 0, 0.0)  # calls, tokens, price, of a call that overran the budget
 
 
 MESSAGE_LIMIT = 2_000
@@ -139,9 +140,10 @@ def fault_of(
     attempts: int = 1,
     seconds: float = 0.0,
     phase: str = "call",
+    charged: tuple[int, int, float] = (0, 0, 0.0),
 ) -> Fault:
     """The record of `error`, its message cut to a bounded length."""
     message = str(error) or type(error).__name__
     if len(message) > MESSAGE_LIMIT:
         message = message[:MESSAGE_LIMIT] + " …"
-    return Fault(action, type(error).__name__, message, step, id, attempts, seconds, phase)
+    return Fault(action, type(error).__name__, message, step, id, attempts, seconds, phase, charged)

@@ -115,6 +115,18 @@ class RecordedRun:
         return Snapshot(self.problem, workspace, self._cost)
 
     @property
+    def decided(self) -> list[Decision | Fault]:
+        """The policy's decisions, each after the faults of the policy that led to it."""
+        decided = [
+            event
+            for event in self.events
+            if isinstance(event, Decision) or (isinstance(event, Fault) and event.phase == "decide")
+        ]
+        while decided and isinstance(decided[-1], Fault):
+            decided.pop()  # killed before it came to a decision: the policy is asked again
+        return decided
+
+    @property
     def ended(self) -> bool:
         return bool(self.events) and type(self.events[-1]) is Output
 
@@ -277,6 +289,7 @@ class Journal:
         self._blobs = BlobStore(self.folder / "blobs")
         self._codec = Codec(self._blobs)
         self._pending: list[bytes] = []
+        self._finished = False  # whether anything pending must be on disk before the next decision
         self._known: dict[bytes, Entry | Measured] = {}
         self._resumable: defaultdict[bytes, deque[RecordedRun]] = defaultdict(deque)
         self._count = 0
@@ -300,6 +313,7 @@ class Journal:
             self._file = -1
             raise
         self._append(0, Session(time.time(), setup or {}))
+        self._finished = True
         self.flush()
 
     def _take_up(self, log: Log) -> None:
@@ -308,6 +322,7 @@ class Journal:
         self._size = log.good_bytes
         if not log.good_bytes:
             self._write_out(_MAGIC)
+        self.recorded = log.runs
         for run in log.runs:
             self._count = max(self._count, run.number + 1)
             start = run.start
@@ -327,7 +342,7 @@ class Journal:
         if waiting:
             run = waiting.popleft()
             lane.record = _Resumed(run.number, run)
-            lane.recorded = deque(event for event in run.events if type(event) is Decision)
+            lane.recorded = deque(run.decided)
             lane.seconds_before = _seconds_in(run)
             return
         lane.record = _Resumed(self._count)
@@ -338,6 +353,7 @@ class Journal:
         if lane.workspace.size:
             begun |= {"workspace": list(lane.workspace), "cost": lane.cost}
         self._append(lane.record.number, begun)
+        self._finished = True
 
     def write(self, lane: Lane, event: Event) -> None:
         record: _Resumed = lane.record
@@ -349,6 +365,8 @@ class Journal:
                 record.written[key] -= 1
                 return
         self._append(record.number, event)
+        if type(event) is not Decision:
+            self._finished = True  # a decision goes out with what comes of it: one write a step
 
     def known(self, lane: Lane, id: bytes) -> Entry | Measured | Fault | None:
         """What an earlier process journaled under this id."""
@@ -358,10 +376,11 @@ class Journal:
         return found
 
     def flush(self, ended: bool = False) -> None:
-        """Hand what is pending to the operating system; fsync as `durability` says."""
-        if self._pending:
+        """Hand what has finished to the operating system; fsync as `durability` says."""
+        if self._finished:
             self._write_out(b"".join(self._pending))
             self._pending.clear()
+            self._finished = False
             if self.durability == "step":
                 self._sync()
         if ended and self.durability == "run":
@@ -372,6 +391,7 @@ class Journal:
         if self._file < 0:
             return
         try:
+            self._finished = bool(self._pending)
             self.flush()
             self._sync()
         finally:

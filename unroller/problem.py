@@ -316,6 +316,8 @@ _NAMED = {field: field.encode().ljust(16, b"\0") for field in FIELDS}
 
 
 def _digest_of(content: Any) -> bytes:
+    if type(content) is str:
+        return xxh3_128_digest(content.encode("utf-8", "surrogatepass"))
     if content is None or content == () or content == {} or content == 0:
         return _ABSENT
     if isinstance(content, tuple):

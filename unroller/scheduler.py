@@ -102,7 +102,7 @@ class Lane(msgspec.Struct, eq=False):
     began: float = 0.0
     seconds_before: float = 0.0  # on the clock before this process resumed it
     record: Any = None  # for the journal
-    recorded: deque[Decision] | None = None  # decisions to replay before asking the policy
+    recorded: deque[Decision | Fault] | None = None  # decisions to replay before asking the policy
 
 
 class Job(msgspec.Struct, gc=False):
@@ -150,6 +150,7 @@ class Scheduler:
         self._ended: list[Lane] = []
         self.heard: deque[tuple[Lane, Event]] | None = deque() if listen else None
         self.active = 0
+        self._told = listen or setup.recorder is not None  # whether anybody is told what happens
         self._custom: dict[bytes, Action] = {}  # actions with a call's own parameters
         self._clocked = setup.budget.seconds is not None
 
@@ -157,11 +158,11 @@ class Scheduler:
 
     def admit(self, lane: Lane) -> None:
         """Start a lane. Decisions in `lane.recorded` are replayed before the policy is asked."""
-        self.active += 1
         lane.began = perf_counter()
         lane.unrolling = unroll(lane.problem, lane.workspace)
         if self.setup.recorder is not None:
             self.setup.recorder.begin(lane)
+        self.active += 1
         self._answer(lane, None)
 
     def take(self) -> Batch | None:
@@ -179,7 +180,7 @@ class Scheduler:
             (action,) = queues
         else:
             # Fullness, not length: a full batch of a small model does not wait for a larger one's.
-            action = max(queues, key=lambda a: min(1.0, len(queues[a]) / a.max_batch))
+            action = max(queues, key=lambda a: len(queues[a]) / a.max_batch)
         jobs = queues[action]
         limit = action.max_batch
         if len(jobs) <= limit:
@@ -210,30 +211,42 @@ class Scheduler:
     # ---------------------------------------------------------------------------------------- deciding
 
     def _decide(self) -> None:
-        recorder = self.setup.recorder
-        if recorder is not None:
-            recorder.flush()  # a call is finished when it is journaled, which is before the next decision
-        if self.setup.probes:
-            lanes = [lane for lane in self.deciding if self._measured(lane)]
-        else:
-            lanes = self.deciding
-        self.deciding = []
+        setup = self.setup
+        if setup.recorder is not None:
+            setup.recorder.flush()  # what is finished is journaled before the next decision
+        lanes, self.deciding = self.deciding, []
+        if setup.probes:
+            lanes = [lane for lane in lanes if self._measured(lane)]
         asked: list[Lane] = []
         states: list[State] = []
         for lane in lanes:
             if lane.recorded:
-                self._decided(lane, lane.recorded.popleft())
+                self._replay(lane, lane.recorded)
                 continue
+            left, step = lane.left, lane.step
             seconds = lane.seconds_before + perf_counter() - lane.began if self._clocked else 0.0
-            if lane.step >= lane.left.steps or seconds >= lane.left.seconds:
+            if step >= left.steps or seconds >= left.seconds:
                 self._decided(lane, STOP)
                 continue
+            probes: Any = NO_PROBES if lane.probes is None else Probes(**lane.probes)
             asked.append(lane)
-            states.append(self._state(lane, seconds))
+            states.append(
+                State(
+                    lane.problem,
+                    lane.workspace,
+                    step,
+                    probes,
+                    left,
+                    seconds,
+                    setup.actions,
+                    lane.masked,
+                    lane.decisions,
+                )
+            )
         if not asked:
             return
         try:
-            decided = self.setup.policy.decide(states)
+            decided = setup.policy.decide(states)
             if len(decided) != len(asked):
                 raise PolicyError(f"the policy made {len(decided)} decisions for {len(asked)} states")
         except Exception as error:
@@ -247,20 +260,13 @@ class Scheduler:
                     answer = self._stopped_by(lane, error)
             self._decided(lane, answer)
 
-    def _state(self, lane: Lane, seconds: float) -> State:
-        probes: Any = NO_PROBES if lane.probes is None else Probes(**lane.probes)
-        actions = self.setup.actions
-        return State(
-            lane.problem,
-            lane.workspace,
-            lane.step,
-            probes,
-            lane.left,
-            seconds,
-            actions,
-            lane.masked,
-            lane.decisions,
-        )
+    def _replay(self, lane: Lane, recorded: deque[Decision | Fault]) -> None:
+        """The next decision that the journal remembers, after the policy's faults that came before it."""
+        event = recorded.popleft()
+        while isinstance(event, Fault):
+            self._fault(lane, event, PolicyError(event.message))
+            event = recorded.popleft()
+        self._decided(lane, event)
 
     def _policy_failed(self, lanes: list[Lane], states: list[State], error: Exception) -> None:
         """A policy raised for several problems at once: ask for each alone, so that only those it cannot
@@ -289,7 +295,9 @@ class Scheduler:
             lane.step += 1
             lane.decisions.append(decision)
         lane.probes = None
-        self._happened(lane, decision)
+        lane.events.append(decision)
+        if self._told:
+            self._tell(lane, decision)
         self._answer(lane, decision)
 
     # ----------------------------------------------------------------------------------------- calling
@@ -310,29 +318,27 @@ class Scheduler:
         else:
             lane.outcomes = [None]
             lane.waiting = 1
-            if self._call(lane, DECODE, lane.decoder, 0):
-                self._answer(lane, lane.outcomes[0])
+            self._call(lane, DECODE, lane.decoder, 0)
 
     def _apply(self, lane: Lane, calls: tuple[Call, ...]) -> None:
         lane.outcomes = [None] * len(calls)
         lane.waiting = len(calls)
-        ready = False
         going: list[tuple[int, Action, int]] = []  # all are reserved before one is answered by the memo
         for slot, call in enumerate(calls):
             try:
                 action = self._allowed(lane, call)
             except Exception as error:
                 lane.waiting -= 1
-                phase = "refused" if isinstance(error, NotAllowed) else "decide"
-                self._fault(lane, fault_of(error, action=str(call), step=lane.step - 1, phase=phase), error)
-                ready = lane.waiting == 0
+                fault = fault_of(error, action=str(call), step=lane.step - 1, phase="refused")
+                self._fault(lane, fault, error)
                 continue
-            lane.left = lane.left.less(action.cost)  # reserved; what is not charged comes back
+            if action.cost is not FREE:
+                lane.left = lane.left.less(action.cost)  # reserved; what is not charged comes back
             going.append((slot, action, call.draw))
         for slot, action, draw in going:
-            ready = self._call(lane, slot, action, draw)
-        if ready:
-            self._answer(lane, [entry for entry in lane.outcomes if entry is not None])
+            self._call(lane, slot, action, draw)
+        if not going:
+            self._answer(lane, [])
 
     def _allowed(self, lane: Lane, call: Call) -> Action:
         """The action of a call. Raises UnknownName, NotAllowed, or ContractError for its parameters."""
@@ -355,51 +361,55 @@ class Scheduler:
             found = self._custom[key] = with_parameters(action, call)
         return found
 
-    def _call(self, lane: Lane, slot: int, action: Action, draw: int) -> bool:
-        """Find the value of a call, or queue it. True if that answered the lane's last open call."""
+    def _call(self, lane: Lane, slot: int, action: Action, draw: int) -> None:
+        """Find the value of a call, or queue it."""
         setup = self.setup
         id = action.id(lane.problem, lane.workspace, draw)
         if setup.recorder is not None and (known := setup.recorder.known(lane, id)) is not None:
             if isinstance(known, Fault):
-                return self._failed_before(lane, slot, action, known)
-            return self._found(lane, slot, action, id, known.held, known.cost, draw, known)
+                self._failed_before(lane, slot, action, known)
+            else:
+                self._found(lane, slot, action, id, known.held, known.cost, draw, known)
+            return
         if setup.memo is not None and (remembered := setup.memo.get(id)) is not None:
-            return self._found(lane, slot, action, id, remembered[0], remembered[1], draw, None)
+            self._found(lane, slot, action, id, remembered[0], remembered[1], draw, None)
+            return
         view = View(action.primitive, action.parameters, lane.problem, lane.workspace, id)
         job = Job(lane, slot, action, id, view, draw)
         if setup.memo is not None:
             asked = self.in_flight.setdefault(id, job)
             if asked is not job:  # somebody is waiting for the very same value
                 asked.twins = (*asked.twins, job)
-                return False
+                return
         queue = self.queues.get(action)
         if queue is None:
             self.queues[action] = [job]
         else:
             queue.append(job)
-        return False
 
     def _measured(self, lane: Lane) -> bool:
-        """Whether the lane's probes are all there; asks for them if they have not been."""
+        """Whether the lane's probes are all there. If they have not been asked for, asks; the lane waits
+        for its decision again when the last has come."""
         if lane.probes is not None or lane.step >= lane.left.steps:
             return True
         lane.probes = {}
-        lane.waiting = len(self.setup.probes)
+        going: list[Action] = []
         for action in self.setup.probes:
-            refused = action.refusal(lane.problem, lane.left, lane.masked)
-            if refused is not None:
+            if action.refusal(lane.problem, lane.left, lane.masked) is None:
+                lane.left = lane.left.less(action.cost)
+                going.append(action)
+            else:
                 lane.probes[action.primitive.name] = None
-                lane.waiting -= 1
-                continue
-            lane.left = lane.left.less(action.cost)
+        lane.waiting = len(going)
+        for action in going:
             self._call(lane, PROBE, action, 0)
-        return lane.waiting == 0
+        return not going
 
     # ---------------------------------------------------------------------------------------- outcomes
 
     def _found(
         self, lane: Lane, slot: int, action: Action, id: bytes, held: Any, cost: Cost, draw: int, known: Any
-    ) -> bool:
+    ) -> None:
         lane.spent.hits += 1
         step = lane.step - 1 if slot >= 0 else lane.step
         if slot == PROBE:
@@ -407,67 +417,84 @@ class Scheduler:
         else:
             began = perf_counter() - lane.began
             event = Entry(id, action.name, held, step, cost, 0.0, began, 1, True, draw)
-        if known is not None and known.step == step:
+        if known is not None and known.step == step and _named(known) == _named(event):
             event = known  # from the journal, as it was when it happened
-        return self._settle(lane, slot, action, event, cost)
+        self._settle(lane, slot, action, event, cost)
 
     def _made(self, job: Job, value: Any, seconds: float, started: float, batch: int) -> None:
-        action, lane, view = job.action, job.lane, job.view
-        cost = action.cost if view.charged is None else view.charged
+        action, lane, slot, id = job.action, job.lane, job.slot, job.id
+        cost = job.view.charged
+        if cost is None:
+            cost = action.cost
         memo = self.setup.memo
         if memo is not None:
-            memo.put(job.id, value, cost)
-        lane.spent.seconds += seconds
-        lane.spent.computed += 1
-        step = lane.step - 1 if job.slot >= 0 else lane.step
-        if job.slot == PROBE:
-            event: Any = Measured(job.id, action.primitive.name, value, step, cost, seconds)
+            memo.put(id, value, cost)
+            del self.in_flight[id]
+        spent = lane.spent
+        spent.seconds += seconds
+        spent.computed += 1
+        step = lane.step - 1 if slot >= 0 else lane.step
+        if slot == PROBE:
+            event: Any = Measured(id, action.primitive.name, value, step, cost, seconds)
         else:
             began = started - lane.began
-            event = Entry(job.id, action.name, value, step, cost, seconds, began, batch, False, job.draw)
-        self._resume(job, self._settle(lane, job.slot, action, event, cost))
-        if memo is not None:
-            del self.in_flight[job.id]
-            for twin in job.twins:
-                found = self._found(twin.lane, twin.slot, action, job.id, value, cost, twin.draw, None)
-                self._resume(twin, found)
+            event = Entry(id, action.name, value, step, cost, seconds, began, batch, False, job.draw)
+        self._settle(lane, slot, action, event, cost)
+        for twin in job.twins:
+            self._found(twin.lane, twin.slot, twin.action, id, value, cost, twin.draw, None)
 
-    def _settle(self, lane: Lane, slot: int, action: Action, event: Any, cost: Cost) -> bool:
-        """Charge a value and put it where it belongs. True if that was the lane's last open call."""
+    def _settle(self, lane: Lane, slot: int, action: Action, event: Any, cost: Cost) -> None:
+        """Charge a value, put it where it belongs, and let the lane go on if it was the last it waits for."""
         lane.waiting -= 1
+        overrun = None
         if cost is not FREE or action.cost is not FREE:
-            refused = self._charge(lane, action, cost)
-            if refused is not None:
-                fault = fault_of(refused, action=action.name, step=event.step, id=event.id)
-                if slot == PROBE and lane.probes is not None:
-                    lane.probes[event.name] = None
-                self._fault(lane, fault, refused)
-                return lane.waiting == 0
-        if slot == PROBE:
-            assert lane.probes is not None
-            lane.probes[event.name] = event.held
+            overrun = self._charge(lane, action, cost, event)
+        if overrun is not None:
+            if slot == PROBE and lane.probes is not None:
+                lane.probes[event.name] = None
+            self._fault(lane, overrun, BudgetOverrun(overrun.message))
         else:
-            lane.outcomes[slot if slot >= 0 else 0] = event
-        if slot != DECODE:
-            self._happened(lane, event)
-        return lane.waiting == 0
+            if slot >= 0:
+                lane.outcomes[slot] = event
+            elif slot == DECODE:
+                lane.outcomes[0] = event
+            elif lane.probes is not None:
+                lane.probes[event.name] = event.held
+            if slot != DECODE:  # the output is told as such, at the end
+                lane.events.append(event)
+                if self._told:
+                    self._tell(lane, event)
+        if not lane.waiting:
+            self._go_on(lane, slot)
 
-    def _charge(self, lane: Lane, action: Action, cost: Cost) -> BudgetOverrun | None:
-        """Take the charge off the budget in place of what was reserved for it."""
+    def _go_on(self, lane: Lane, slot: int) -> None:
+        """All that the lane waited for is there."""
+        if slot >= 0:
+            self._answer(lane, [entry for entry in lane.outcomes if entry is not None])
+        elif slot == DECODE:
+            self._answer(lane, lane.outcomes[0])
+        else:
+            self.deciding.append(lane)
+
+    def _charge(self, lane: Lane, action: Action, cost: Cost, event: Any) -> Fault | None:
+        """Take the charge off the budget in place of what was reserved for it; a fault if it is more than
+        was left, and then all that was left is charged."""
         left = lane.left.plus(action.cost)
         lane.left = left.less(cost)
         if left.affords(cost):
             lane.cost += cost
             return None
-        lane.cost += Cost(
+        charged = (
             int(min(cost.model_calls, left.model_calls)),
             int(min(cost.tokens, left.tokens)),
             min(cost.price, left.price),
         )
-        return BudgetOverrun(
+        lane.cost += Cost(*charged)
+        overrun = BudgetOverrun(
             f"{action.name} declared at most {action.cost} and charged {cost}, more than was left: its value"
             " was dropped; let its `cost` state the true bound"
         )
+        return fault_of(overrun, action=action.name, step=event.step, id=event.id, charged=charged)
 
     def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
         self.in_flight.pop(job.id, None)
@@ -483,43 +510,38 @@ class Scheduler:
                 seconds=seconds,
                 phase={DECODE: "decode", PROBE: "probe"}.get(each.slot, "call"),
             )
-            self._resume(each, self._without(lane, each.slot, each.action, fault, failure.error))
+            self._without(lane, each.slot, each.action, fault, failure.error)
 
-    def _failed_before(self, lane: Lane, slot: int, action: Action, fault: Fault) -> bool:
+    def _failed_before(self, lane: Lane, slot: int, action: Action, fault: Fault) -> None:
         """A fault in the journal: the call was made, and failed; it is not made again."""
         lane.spent.hits += 1
-        return self._without(lane, slot, action, fault, UnrollerError(fault.message))
+        self._without(lane, slot, action, fault, UnrollerError(fault.message))
 
-    def _without(self, lane: Lane, slot: int, action: Action, fault: Fault, error: Exception) -> bool:
+    def _without(self, lane: Lane, slot: int, action: Action, fault: Fault, error: Exception) -> None:
         """Go on without a call that failed: nothing is charged, and the action is masked for this
-        problem. True if that was the lane's last open call."""
+        problem."""
         lane.waiting -= 1
         lane.left = lane.left.plus(action.cost)
-        if slot >= 0:
+        if fault.kind == BudgetOverrun.__name__:  # one that the journal remembers: it was charged, not masked
+            lane.left = lane.left.less(Cost(*fault.charged))
+            lane.cost += Cost(*fault.charged)
+        elif slot >= 0:
             lane.masked |= {action.name}
-        elif slot == PROBE and lane.probes is not None:
+        if slot == PROBE and lane.probes is not None:
             lane.probes[action.primitive.name] = None
         self._fault(lane, fault, error)
-        return lane.waiting == 0
-
-    def _resume(self, job: Job, ready: bool) -> None:
-        if not ready:
-            return
-        lane = job.lane
-        if job.slot == PROBE:
-            self.deciding.append(lane)
-        elif job.slot == DECODE:
-            self._answer(lane, lane.outcomes[0])
-        else:
-            self._answer(lane, [entry for entry in lane.outcomes if entry is not None])
+        if not lane.waiting:
+            self._go_on(lane, slot)
 
     def _fault(self, lane: Lane, fault: Fault, error: Exception) -> None:
-        self._happened(lane, fault)
+        lane.events.append(fault)
+        self._tell(lane, fault)
         if self.setup.strict:
+            if self.setup.recorder is not None:
+                self.setup.recorder.flush()
             raise CallFailed(fault) from error
 
-    def _happened(self, lane: Lane, event: Event) -> None:
-        lane.events.append(event)
+    def _tell(self, lane: Lane, event: Event) -> None:
         if self.setup.recorder is not None:
             self.setup.recorder.write(lane, event)
         if self.heard is not None:
@@ -527,6 +549,13 @@ class Scheduler:
 
     def _end(self, lane: Lane) -> None:
         seconds = lane.seconds_before + perf_counter() - lane.began
-        self._happened(lane, Output(lane.entry, seconds))
+        output = Output(lane.entry, seconds)
+        lane.events.append(output)
+        self._tell(lane, output)
         self.active -= 1
         self._ended.append(lane)
+
+
+def _named(event: Entry | Measured) -> tuple[str, int]:
+    """Which call an event is of: presets that come to the same parameters share an id, not a name."""
+    return (event.action, event.draw) if isinstance(event, Entry) else (event.name, 0)

@@ -40,8 +40,8 @@ Vector3 = tuple[float, float, float]
 
 
 VALUE_TYPES: dict[str, type[Value]] = {}
-"""Every value type of the running program by name. Of two with one name the newer wins, so that a notebook
-cell can be run again."""
+"""Every value type of the running program by name. Ours keep theirs; of two others with one name the newer
+wins, so that a notebook cell can be run again."""
 
 
 class Value(msgspec.Struct, frozen=True, eq=False, tag=True):
@@ -55,7 +55,9 @@ class Value(msgspec.Struct, frozen=True, eq=False, tag=True):
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
-        VALUE_TYPES[cls.__name__] = cls
+        held = VALUE_TYPES.get(cls.__name__)
+        if held is None or held.__module__ != __name__:  # nobody takes the name of one of ours
+            VALUE_TYPES[cls.__name__] = cls
 
     @property
     def slot(self) -> Any:

@@ -133,7 +133,10 @@ class Workspace(msgspec.Struct, eq=False):
 
     def chain(self, kinds: Kinds) -> Chain:
         """The entries of these types (and their subclasses), in written order, with their digest."""
-        node, unlinked = self, list[Entry]()
+        if self._kinds == kinds and self._chain is not None:
+            return self._chain
+        node: Workspace = self
+        unlinked: list[Entry] = []
         while True:
             if node._kinds == kinds:
                 found = node._chain

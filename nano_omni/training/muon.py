@@ -39,8 +39,8 @@ class Muon(torch.optim.Optimizer):
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
             kept = [self.state[p]["momentum"] for p in params]
-            torch._foreach_lerp_(kept, grads, 1 - group["momentum"])
-            updates = torch._foreach_lerp(grads, kept, group["momentum"])  # Nesterov
+            torch._foreach_lerp_(kept, grads, 1 - group["momentum"])  # pyright: ignore[reportPrivateImportUsage]
+            updates = torch._foreach_lerp(grads, kept, group["momentum"])  # Nesterov  # pyright: ignore[reportPrivateImportUsage]
             shapes: dict[tuple[int, int], list[int]] = {}
             for k, update in enumerate(updates):
                 shapes.setdefault((update.shape[0], update[0].numel()), []).append(k)
@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
                 scale = -group["lr"] * max(1.0, rows / cols) ** 0.5
                 chosen = [params[k] for k in members]
                 changes = [c.view_as(p) for c, p in zip(stack.unbind(), chosen, strict=True)]
-                torch._foreach_add_(chosen, changes, alpha=scale)
+                torch._foreach_add_(chosen, changes, alpha=scale)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def split_parameters(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:

@@ -259,7 +259,7 @@ def summary(scores: dict[str, float]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     begun = time.monotonic()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", choices=CONFIGS, default="cpu")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", type=Path, help="a folder with a checkpoint to go on from")

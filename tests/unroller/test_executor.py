@@ -324,7 +324,7 @@ def test_parameters_that_do_not_fit_are_a_fault(parameters):
 
     strictly = primitive(reads=(), writes=Text, parameters=Strict, name="p")(lambda v: Text("x"))
     run = executor([Call("p", parameters)], primitives=[strictly]).run(problem())
-    assert [f.phase for f in run.faults] == ["decide"] and run.output == Text("nothing")
+    assert [f.phase for f in run.faults] == ["refused"] and run.output == Text("nothing")
 
 
 def test_presets_that_do_not_fit_are_refused_when_the_executor_is_made():

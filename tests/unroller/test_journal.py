@@ -374,7 +374,6 @@ def test_a_fork_is_resumed_from_where_it_forked(tmp_path):
     assert fork.cost == Cost(model_calls=3)
 
 
-@pytest.mark.xfail(reason="bug: Executor.resume starts forks from nothing (use RecordedRun.start)", strict=True)
 def test_forks_come_back_when_all_runs_of_a_folder_are_resumed(tmp_path):
     think, _ = counted(stochastic=True)
     with executor(tmp_path, think, policy=("think", Call("think", draw=1))) as ex:
@@ -399,7 +398,6 @@ def test_of_several_draws_side_by_side_those_that_went_well_survive_a_resume(tmp
     assert len(first.entries) == 3 and shown(first) == shown(second)
 
 
-@pytest.mark.xfail(reason="bug: a resumed overrun is refunded, and masks the action", strict=True)
 def test_a_call_that_overran_the_budget_is_still_charged_after_a_resume(tmp_path):
     @primitive(reads=("question",), writes=Text, cost=Cost(tokens=10))
     def greedy(view):
@@ -410,7 +408,6 @@ def test_a_call_that_overran_the_budget_is_still_charged_after_a_resume(tmp_path
     assert first.cost == Cost(tokens=100) and shown(first) == shown(second)
 
 
-@pytest.mark.xfail(reason="bug: faults of the policy are not replayed", strict=True)
 def test_a_policy_that_raised_is_still_on_record_after_a_resume(tmp_path):
     think, _ = counted()
 
@@ -421,7 +418,6 @@ def test_a_policy_that_raised_is_still_on_record_after_a_resume(tmp_path):
     assert [f.kind for f in first.faults] == ["IndexError"] and shown(first) == shown(second)
 
 
-@pytest.mark.xfail(reason="bug: an entry known under another preset's name is taken over with it", strict=True)
 def test_an_action_keeps_its_name_where_another_preset_made_the_same_call(tmp_path):
     from pydantic import BaseModel
 
@@ -438,7 +434,6 @@ def test_an_action_keeps_its_name_where_another_preset_made_the_same_call(tmp_pa
 
 
 @pytest.mark.parametrize("wrong", ["a str for a call", "a tensor for a probability"])
-@pytest.mark.xfail(reason="bug: written as it is, and unreadable ever after", strict=True)
 def test_a_decision_of_the_wrong_parts_does_not_spoil_the_journal(tmp_path, wrong):
     torch = pytest.importorskip("torch")
     think, _ = counted()
@@ -608,7 +603,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "drive",
-    ["run", pytest.param("map", marks=pytest.mark.skip(reason="bug: an endless loop (see Scheduler.admit)"))],
+    ["run", "map"],
 )
 def test_a_file_in_the_way_of_the_blobs_is_a_clear_error_and_no_endless_loop(tmp_path, drive):
     (tmp_path / "blobs").write_text("in the way")
@@ -641,7 +636,6 @@ def test_a_call_is_in_the_journal_before_the_next_decision(tmp_path):
     assert entries == [0, 1, 2, 3]
 
 
-@pytest.mark.xfail(reason="bug: what finished beside a fault is not flushed before it is raised", strict=True)
 def test_a_strict_run_that_fails_keeps_what_was_finished(tmp_path):
     def function(view):
         if view.question == "b":

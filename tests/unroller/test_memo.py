@@ -83,11 +83,11 @@ def test_an_evicted_value_is_computed_again():
 # ------------------------------------------------------------------------------------------------ on disk
 
 
-class Bearing(Value):
+class Azimuth(Value):
     degrees: float
 
 
-@pytest.mark.parametrize("value", [Text("a"), depth(), depth(side=4), Bearing(30.0), 0.25, np.arange(3.0)])
+@pytest.mark.parametrize("value", [Text("a"), depth(), depth(side=4), Azimuth(30.0), 0.25, np.arange(3.0)])
 def test_a_value_comes_back_from_disk_as_it_was(tmp_path, value):
     DiskMemo(tmp_path).put(key(1), value, Cost(1, 2, 0.5))
     back, cost = DiskMemo(tmp_path).get(key(1))

@@ -181,7 +181,8 @@ def test_what_is_no_picture_is_refused(images):
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]
+    "array",
+    [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)],
 )
 def test_an_array_that_is_no_rgb_picture_is_refused_with_what_to_do(array):
     with pytest.raises(ImageError, match="give a path or a Pillow image"):

@@ -605,7 +605,7 @@ def test_charge_that_varies():
 # -------------------------------------------------------------------------- what becomes of the values
 
 
-class Heading(Value, frozen=True):
+class Course(Value, frozen=True):
     """Where the camera looks, in degrees from north."""
 
     degrees: float
@@ -629,11 +629,11 @@ class Bare(Value, frozen=True):
 
 
 def test_a_type_of_ones_own():
-    @primitive(reads=(Heading,), writes=Heading)
+    @primitive(reads=(Course,), writes=Course)
     def turn(view):
         """Turn by ten degrees."""
-        last = view.latest(Heading)
-        return Heading(10.0 if last is None else last.degrees + 10)
+        last = view.latest(Course)
+        return Course(10.0 if last is None else last.degrees + 10)
 
     well(turn)
 
