@@ -24,7 +24,8 @@ help:
 	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' $(firstword $(MAKEFILE_LIST)) | awk '{ n = $$1; $$1 = ""; printf "  %-8s%s\n", n, $$0 }'
 
 run: .venv/.installed-run  ## install what is needed, then render two views of a room and estimate how the camera moved
-	@$(BIN)/unroller demo
+	@$(BIN)/unroller run --task pose --problem rooms:3 \
+	    --calls camera_pose_estimate,describe_motion,depth_estimate,novel_view_synthesis
 
 test: .venv/.installed-dev  ## install the development tools and run the tests (ARGS="-k name" for some)
 	@$(BIN)/pytest $(ARGS)

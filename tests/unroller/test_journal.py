@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -536,7 +537,7 @@ def test_a_folder_without_a_journal_and_a_file_that_is_none_say_so(tmp_path):
 
 
 def test_a_value_of_a_type_that_nobody_registered_is_named(tmp_path):
-    think, _ = a_journal(tmp_path, 1)
+    a_journal(tmp_path, 1)
     path = tmp_path / "journal.log"
 
     class Passing(Value):
@@ -550,7 +551,7 @@ def test_a_value_of_a_type_that_nobody_registered_is_named(tmp_path):
     path = tmp_path / "other" / "journal.log"
     data, out = path.read_bytes(), b"unroller journal 1\n"
     starts = frames(path)
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         payload = data[start + 8 : end].replace(b"Passing", b"Missing")
         out += struct.pack("<II", len(payload), xxh32_intdigest(payload)) + payload
     path.write_bytes(out)
