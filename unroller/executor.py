@@ -129,7 +129,9 @@ class Executor:
         scheduler = Scheduler(self._setup)
         self._admit(scheduler, x)
         while scheduler.active:
-            self._turn(scheduler)
+            batch = scheduler.take()
+            if batch is not None:
+                self._perform(scheduler, batch)
         return Run(scheduler.ended()[0], self)
 
     def map(
@@ -394,13 +396,8 @@ class Executor:
         left = self._budgets[task] = left_of(self.budget, decoder.cost)
         return left
 
-    def _turn(self, scheduler: Scheduler) -> None:
-        """One turn of the synchronous driver: decide, perform one batch, deliver."""
-        batch = scheduler.take()
-        if batch is not None:
-            self._perform(scheduler, batch)
-
     def _perform(self, scheduler: Scheduler, batch: Batch) -> None:
+        """Have the engine perform a batch, and deliver what comes of it."""
         started = perf_counter()
         outcomes = self.engine.perform(batch.action, [job.view for job in batch.jobs])
         scheduler.give(batch, outcomes, started)
@@ -409,7 +406,9 @@ class Executor:
         """The synchronous driver: lanes as they end."""
         scheduler, feed = Scheduler(self._setup), _Feed(self, problems)
         while feed.top_up(scheduler) or scheduler.active:
-            self._turn(scheduler)
+            batch = scheduler.take()
+            if batch is not None:
+                self._perform(scheduler, batch)
             yield from scheduler.ended()
         feed.raise_error()
 

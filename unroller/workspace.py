@@ -9,7 +9,7 @@ provenance costs one hash however long the context is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 from xxhash import xxh3_128_digest
@@ -53,8 +53,8 @@ class Entry(msgspec.Struct, tag="entry", gc=False):
     @property
     def kind(self) -> type[Value]:
         """The value's type, known without reading it from disk."""
-        held: Any = self.held
-        return held.kind if type(held) is Stored else cast("type[Value]", type(held))
+        held = self.held
+        return held.kind if type(held) is Stored else type(held)  # pyright: ignore[reportUnknownVariableType]
 
 
 class Stored:
@@ -133,37 +133,35 @@ class Workspace(msgspec.Struct, eq=False):
 
     def chain(self, kinds: Kinds) -> Chain:
         """The entries of these types (and their subclasses), in written order, with their digest."""
-        if self._kinds == kinds and self._chain is not None:
-            return self._chain
-        node: Workspace = self
+        found = self._held(kinds)
+        if found is not None:
+            return found
         unlinked: list[Entry] = []
-        while True:
-            if node._kinds == kinds:
-                found = node._chain
-            else:
-                found = None if node._chains is None else node._chains.get(kinds)
-            if found is not None:
-                break
-            if node.entry is None or node.parent is None:
-                found = NOTHING_READ
-                break
+        node = self
+        while node.entry is not None and node.parent is not None:
             unlinked.append(node.entry)
             node = node.parent
-        if unlinked:
-            everything = Value in kinds
-            for entry in reversed(unlinked):
-                if everything or entry.kind in kinds or issubclass(entry.kind, kinds):
-                    found = Chain(entry, found, xxh3_128_digest(found.digest + entry.id), found.length + 1)
-            self._hold(kinds, found)
+            found = node._held(kinds)
+            if found is not None:
+                break
+        found = found or NOTHING_READ
+        everything = Value in kinds
+        for entry in reversed(unlinked):
+            if everything or entry.kind in kinds or issubclass(entry.kind, kinds):
+                found = Chain(entry, found, xxh3_128_digest(found.digest + entry.id), found.length + 1)
+        if self._kinds is None:
+            self._kinds, self._chain = kinds, found
+        elif self._chains is None:
+            self._chains = {kinds: found}
+        else:
+            self._chains[kinds] = found
         return found
 
-    def _hold(self, kinds: Kinds, chain: Chain) -> None:
-        if self._kinds is None:
-            self._kinds, self._chain = kinds, chain
-        elif self._chains is None:
-            self._chains = {kinds: chain}
-        else:
-            self._chains[kinds] = chain
+    def _held(self, kinds: Kinds) -> Chain | None:
+        """The chain, if it was asked for here before."""
+        if self._kinds is kinds or self._kinds == kinds:
+            return self._chain
+        return None if self._chains is None else self._chains.get(kinds)
 
     def latest(self, kind: type[V]) -> V | None:
         """The newest value of this type, or None."""

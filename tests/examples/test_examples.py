@@ -1,0 +1,32 @@
+"""Every example runs as its first lines say, in a folder of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+SAYS = {
+    "two_photographs": "Task pose.",
+    "own_primitive": "The viewing directions differ by",
+    "own_policy": "camera_pose_estimate → depth_estimate",
+    "own_backend": "bright (78%)",
+    "many_problems": "5 <campose>",
+    "fork_and_compare": "camera_pose_estimate → depth_estimate         computed 0",
+    "side_by_side": "step 1: camera_pose_estimate, novel_view_synthesis",
+}
+
+
+def test_every_example_is_here():
+    assert set(SAYS) == {path.stem for path in EXAMPLES.glob("*.py")}
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_runs(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert SAYS[name] in done.stdout
