@@ -8,7 +8,7 @@ hits) is what really happened, and is recorded beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -49,10 +49,6 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
 
 FREE = Cost()
 
-
-def total(costs: Iterable[Cost]) -> Cost:
-    """The sum of several costs."""
-    return sum(costs, FREE)
 
 
 _ROUNDING = 1e-9  # dollars: 0.3 - 0.1 - 0.1 is a little less than 0.1

@@ -259,8 +259,8 @@ def _key(event: Event, decisions: int) -> Any:
     """What makes an event of a run the same event when it is replayed."""
     if type(event) is Decision:
         return ("decision", decisions)
-    if type(event) is Output:
-        return ("output",)
+    if type(event) is Output:  # another one where the code has changed since
+        return ("output", None if event.entry is None else event.entry.id)
     if type(event) is Fault:
         return ("fault", event.id, event.step, event.action, event.phase)
     return (type(event).__name__, event.id, event.step)  # type: ignore[union-attr]

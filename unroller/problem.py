@@ -171,7 +171,7 @@ def _as_metadata(given: Any) -> Any:
         _encode(given)
     except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"must be plain data (numbers, strings, lists, dicts): {error}") from None
-    return given
+    return deepcopy(given)  # what its maker changes afterwards is not this problem's
 
 
 Words = Annotated[str, BeforeValidator(_some_text)]

@@ -36,6 +36,9 @@ about 65, a normal lens 47."""
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}
 """Named directions as signs of (yaw to the right, pitch upwards)."""
 
+LONGEST_VIEW = 1600
+"""Pixels on the longer side of a synthesised view: drawing one of 12 megapixels takes seconds."""
+
 REMEMBERED = 64
 """Matched photo pairs kept: depth after pose, and decoding after both, match the same two photos again."""
 
@@ -71,7 +74,8 @@ class Classical:
     def synthesize_views(
         self, requests: Sequence[ViewRequest], *, seeds: Sequence[int]
     ) -> Outcomes[NovelViews]:
-        """Named directions by rotation homography; a camera that moves needs the photo's depth."""
+        """Named directions by rotation homography; a camera that moves needs the photo's depth. Views have
+        the photo's size, but at most LONGEST_VIEW pixels on the longer side."""
         return _each(self._views, zip(requests, seeds, strict=True))
 
     def _pose(self, pair: PhotoPair, seed: int) -> CameraPose:
@@ -123,9 +127,11 @@ class Classical:
         return DepthMap(depth, valid, unit, request.index)
 
     def _views(self, request: ViewRequest, seed: int) -> NovelViews:
+        from primitives.backends.pinhole import shrunk
         from primitives.backends.view_warp import rotate_view, warp_by_depth, warp_by_rotation
 
-        pixels, k = _pixels(request.photo), _camera(request.photo, request.camera).matrix
+        k = _camera(request.photo, request.camera).matrix
+        pixels, k = shrunk(_pixels(request.photo), k, LONGEST_VIEW)
         views: list[tuple[Any, Any]] = []
         poses: list[tuple[tuple[float, float, float], tuple[float, float, float]]] = []
         names: list[str] = []
@@ -147,8 +153,7 @@ class Classical:
                     " depth_estimate can write it into the context"
                 )
             else:
-                depth = to_numpy(request.depth.depth)
-                valid = depth > 0 if request.depth.valid is None else to_numpy(request.depth.valid)
+                depth, valid = _depth_like(request.depth, pixels)
                 views.append(warp_by_depth(pixels, depth, valid, k, pose.matrix))
             poses.append((pose.translation, pose.rotation))
             names.append("pose")
@@ -206,6 +211,20 @@ def _each(work: Callable[..., Any], samples: Any) -> list[Any]:
 
 def _pixels(photo: Image) -> np.ndarray[Any, Any]:
     return to_numpy(photo.pixels)
+
+
+def _depth_like(known: DepthMap, pixels: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """A photo's depth and its mask, at the size of the (shrunk) photo."""
+    import cv2
+
+    depth = to_numpy(known.depth)
+    valid = depth > 0 if known.valid is None else to_numpy(known.valid)
+    height, width = pixels.shape[:2]
+    if depth.shape == (height, width):
+        return depth, valid
+    nearest = cv2.INTER_NEAREST  # depths on either side of an edge have no meaningful mean
+    depth = cv2.resize(depth.astype(np.float32), (width, height), interpolation=nearest)
+    return depth, cv2.resize(valid.astype(np.uint8), (width, height), interpolation=nearest) > 0
 
 
 def _content(array: np.ndarray[Any, Any]) -> bytes:

@@ -8,7 +8,6 @@ own image functions put that centre at (0, 0): `sampling_grid` is where the half
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import cv2
@@ -19,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]  # float64
 Image = NDArray[Any]  # uint8 RGB (H, W, 3)
 
-FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)  # millimetres, to which "35 mm equivalent" refers
 
 
 class GeometryError(ValueError):
@@ -86,17 +84,6 @@ def checked_pose(rotation: ArrayLike, translation: ArrayLike) -> tuple[Array, Ar
     if t.shape != (3,) or not np.isfinite(t).all():
         raise InvalidPose("translation must be three finite numbers.")
     return R, t
-
-
-def guessed_intrinsics(width: int, height: int, focal_35mm: float | None = None) -> Array:
-    """A centred `K` (3, 3) for a photograph whose camera is unknown.
-
-    `focal_35mm` is the EXIF field FocalLengthIn35mmFilm, in millimetres, by the diagonal. Without
-    it the focal length is 1.2 times the longer side, which is what COLMAP assumes
-    (Schoenberger and Frahm, CVPR 2016): 45 degrees across."""
-    ratio = focal_35mm / FULL_FRAME_DIAGONAL if focal_35mm else None
-    focal = ratio * math.hypot(width, height) if ratio else 1.2 * max(width, height)
-    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
 def shrunk(image: Image, K: Array, longest: int) -> tuple[Image, Array]:

@@ -37,7 +37,11 @@ def test_what_does_not_need_anothers_result_runs_beside_it():
     planner = GraphPlanner([p.name for p in parts])
     assert layers(planner, *parts) == [["pose", "caption"], ["motion"], ["summary"]]
     run = executor(planner, *parts).run(Problem(task="words", question="?"))
-    assert [[str(c) for c in d.calls] for d in run.decisions] == [["pose", "caption"], ["motion"], ["summary"]]
+    assert [[str(c) for c in d.calls] for d in run.decisions] == [
+        ["pose", "caption"],
+        ["motion"],
+        ["summary"],
+    ]
     assert run.output == Text("caption motion summary")
 
 

@@ -48,9 +48,10 @@ def test_it_does_not_depend_on_batch_mates():
 
 
 def test_it_stops_as_often_as_it_says_and_draws_the_rest_evenly():
-    drawn = Counter(str(d.calls[0]) if d.calls else "stop" for d in first_decisions(
-        RandomPolicy(stop=0.4), *map(says, "abc"), count=2000
-    ))
+    drawn = Counter(
+        str(d.calls[0]) if d.calls else "stop"
+        for d in first_decisions(RandomPolicy(stop=0.4), *map(says, "abc"), count=2000)
+    )
     assert drawn["stop"] / 2000 == pytest.approx(0.4, abs=0.05)
     for name in "abc":
         assert drawn[name] / 2000 == pytest.approx(0.2, abs=0.04)

@@ -104,8 +104,6 @@ def test_describing_motion_writes_the_newest_pose_into_the_context():
 
 def test_describing_motion_without_a_pose_says_what_to_call_first():
     answer = decoder(task="words", writes=Text, name="answer")(lambda view: Text("none"))
-    ex = Executor(
-        backend=[], primitives=[describe_motion], decoders=[answer], policy=["describe_motion"]
-    )
+    ex = Executor(backend=[], primitives=[describe_motion], decoders=[answer], policy=["describe_motion"])
     (fault,) = ex.run(Problem(task="words")).faults
     assert fault.kind == "InputError" and "call camera_pose_estimate first" in fault.message

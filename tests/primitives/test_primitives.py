@@ -83,7 +83,7 @@ def test_a_pose_in_the_context_is_the_answer_and_is_not_estimated_again():
 
 
 def test_without_a_pose_in_the_context_the_decoder_estimates_one():
-    backend, run = ran(Problem.relative_pose(photo(1), photo(2)))
+    _, run = ran(Problem.relative_pose(photo(1), photo(2)))
     assert run.output.translation == (2, 0, 0) and run.cost == Cost(model_calls=1)
 
 
@@ -128,7 +128,7 @@ def test_a_problem_with_one_photo_goes_on_without_what_needs_two():
 
 
 def test_one_blank_photo_in_a_batch_is_its_own_fault():
-    backend, ex = executor(["camera_pose_estimate"])
+    _, ex = executor(["camera_pose_estimate"])
     xs = [Problem.relative_pose(photo(9), photo(shade)) for shade in (1, 0, 3)]
     runs = list(ex.map(xs))
     assert [len(r.faults) for r in runs] == [0, 2, 0], "once estimating, once decoding"
@@ -222,9 +222,9 @@ def test_what_a_model_has_read_at_one_step_stays_a_prefix_of_what_it_reads_at_th
     prompts = []
     for n in range(3):
         backend, _ = ran(asked(), ["camera_pose_estimate", "describe_motion"][:n])
-        prompts.append(in_words(list(backend.asked[-1].segments)).removesuffix(
-            "Where is the cone?\n- left\n- right"
-        ))
+        prompts.append(
+            in_words(list(backend.asked[-1].segments)).removesuffix("Where is the cone?\n- left\n- right")
+        )
     assert prompts[1].startswith(prompts[0]) and prompts[2].startswith(prompts[1])
 
 

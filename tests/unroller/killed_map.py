@@ -106,9 +106,7 @@ def problems():
     for n in range(COUNT):
         number = n - 1 if n % 10 in (4, 7) else n
         group = n % 10 in (3, 4, 6, 7)
-        yield Problem(
-            task="words", question=f"question {number}", seed=number, metadata={"group": group}
-        )
+        yield Problem(task="words", question=f"question {number}", seed=number, metadata={"group": group})
 
 
 def told(value):

@@ -103,9 +103,7 @@ def test_presets_and_parameters_are_batched_apart():
 
     seen = []
 
-    @primitive(
-        reads=("question",), writes=Text, parameters=Size, presets={"big": {"size": 9}}, batched=True
-    )
+    @primitive(reads=("question",), writes=Text, parameters=Size, presets={"big": {"size": 9}}, batched=True)
     def think(views):
         seen.append({v.parameters.size for v in views})
         return [Text(str(v.parameters.size)) for v in views]
@@ -147,7 +145,7 @@ def test_a_slow_problem_holds_up_nobody():
     for run in executor(think, slow, policy=chosen).map(problems(30), ordered=False):
         ended.append((run.problem.question, time.perf_counter() - began))
     assert ended[-1][0] == "question 0" and ended[-1][1] > 0.4
-    assert ended[-2][1] < 0.2, "the others ended while it was at its first steps"
+    assert ended[-2][1] < ended[-1][1] / 2, "the others ended while it was at its first steps"
 
 
 def test_the_fullest_queue_goes_first():

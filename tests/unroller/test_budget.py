@@ -22,9 +22,7 @@ def ran(calls, *primitives, budget, decoder_cost=None, x=None, **options):
     words = decoder(task="words", writes=Text, name="words", cost=decoder_cost)(
         lambda view: Text(" ".join(t.text for t in view.all(Text)) or "nothing")
     )
-    ex = Executor(
-        backend=[], primitives=primitives, decoders=[words], policy=calls, budget=budget, **options
-    )
+    ex = Executor(backend=[], primitives=primitives, decoders=[words], policy=calls, budget=budget, **options)
     return ex.run(x or Problem(task="words", question="?"))
 
 
@@ -116,6 +114,17 @@ def test_a_decoder_that_charges_more_than_is_left_has_no_output():
     assert run.output is None and run.faults[0].kind == "BudgetOverrun" and run.cost.tokens == 10
 
 
+@pytest.mark.xfail(reason="bug: the fault says that it was a call of a primitive", strict=True)
+def test_an_overrun_says_what_was_being_done():
+    @decoder(task="words", writes=Text, cost=Cost(tokens=10))
+    def words(view):
+        view.charge(tokens=11)
+        return Text("too long")
+
+    ex = Executor(backend=[], primitives=[], decoders=[words], policy=[], budget={"tokens": 10})
+    assert ex.run(Problem(task="words")).faults[0].phase == "decode"
+
+
 def test_a_probe_that_charges_more_than_is_left_is_none_for_the_policy():
     @probe(cost=Cost(tokens=1))
     def sure(view):
@@ -166,7 +175,7 @@ def test_seconds_are_a_limit_that_is_looked_at_before_each_decision():
 
     sleepy = primitive(reads=(Text,), writes=Text, name="sleepy")(function)
     run = ran(["sleepy"] * 50, sleepy, budget={"seconds": 0.1})
-    assert 3 <= len(run.entries) <= 5 and run.output is not None and not run.faults
+    assert 1 <= len(run.entries) <= 4 and run.output is not None and not run.faults
 
 
 def test_steps_are_decisions_not_calls():

@@ -22,7 +22,9 @@ from unroller import (
 )
 
 
-@primitive(reads=("question",), writes=Text, cost=Cost(model_calls=1, tokens=12, price=0.001), stochastic=True)
+@primitive(
+    reads=("question",), writes=Text, cost=Cost(model_calls=1, tokens=12, price=0.001), stochastic=True
+)
 def think(view):
     return Text("a long thought " * 30)
 

@@ -238,6 +238,24 @@ def test_resume_with_nothing_to_resume_begins(tmp_path):
     assert calls == ["a"]
 
 
+def test_what_code_that_has_changed_computes_anew_is_journaled_too(tmp_path):
+    calls = []
+
+    def version(number):
+        def function(view):
+            calls.append(number)
+            return Text(number)
+
+        return primitive(reads=("question",), writes=Text, name="think", version=number)(function)
+
+    for n, number in enumerate(["1", "2", "2", "2"]):
+        with executor(tmp_path, version(number), resume=n > 0) as ex:
+            assert ex.run(problem()).output == Text(number)
+    assert calls == ["1", "2"]
+    (run,) = read_log(tmp_path).runs
+    assert run.ended and run.events[-1].entry.value == Text("2")
+
+
 def test_the_executor_resumes_all_runs_of_a_folder(tmp_path):
     think, calls = counted()
     with executor(tmp_path, think) as ex:
@@ -328,8 +346,9 @@ def test_what_was_charged_is_still_charged_after_a_resume(tmp_path):
             raise KeyboardInterrupt
         return Call("think", draw=state.step) if state.allowed else STOP
 
-    with executor(tmp_path, think, policy=greedy, budget={"tokens": 140}) as ex, pytest.raises(
-        KeyboardInterrupt
+    with (
+        executor(tmp_path, think, policy=greedy, budget={"tokens": 140}) as ex,
+        pytest.raises(KeyboardInterrupt),
     ):
         ex.run(problem())
     stops[0] = None
@@ -359,7 +378,7 @@ def test_seconds_go_on_from_where_they_were(tmp_path):
     stop[0] = False
     with executor(tmp_path, sleepy, resume=True, **options) as ex:
         run = ex.run(problem())
-    assert 3 <= len(run.entries) <= 4
+    assert 2 <= len(run.entries) <= 4
 
 
 def test_a_fork_is_resumed_from_where_it_forked(tmp_path):

@@ -53,13 +53,13 @@ def finished(folder):
     return ids
 
 
-def kill_somewhere(process, chance):
-    """Kill the process at a random moment, mostly of its map, sometimes before that; False if it has ended
-    by itself."""
+def kill_somewhere(process, chance, seconds):
+    """Kill the process at a random moment of the next `seconds` of its map, or sometimes before that; False
+    if it has ended by itself."""
     if chance.random() < 0.15:
         time.sleep(chance.uniform(0.0, 0.5))
     elif process.stdout.readline() == "go\n":
-        time.sleep(chance.uniform(0.002, 0.06))
+        time.sleep(chance.uniform(0.0, seconds))
     if process.poll() is not None:
         return False
     process.kill()
@@ -71,13 +71,17 @@ def test_a_map_that_is_killed_twenty_times_repeats_no_finished_call_and_ends_the
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     for folder in (unbroken, broken):
         folder.mkdir()
-    finish(start(unbroken))
+    process = start(unbroken)
+    assert process.stdout.readline() == "go\n"
+    began = time.perf_counter()
+    finish(process)
+    an_eighth = (time.perf_counter() - began) / 8
     chance = random.Random(1)
     kills, progress, alive = 0, 0, True
     while alive and kills < KILLS:
         known, made = finished(broken), len(computed(broken))
         process = start(broken)
-        alive = kill_somewhere(process, chance)
+        alive = kill_somewhere(process, chance, an_eighth)
         kills += alive
         again = known & set(computed(broken)[made:])
         assert not again, f"{len(again)} finished calls were made again after {kills} kills"

@@ -263,9 +263,7 @@ def test_a_probe_may_be_given_as_an_object_in_place_of_a_name():
 
 def test_no_probe_is_measured_when_no_step_is_left():
     costly = probe(name="how_many", cost=Cost(model_calls=1))(lambda view: 1.0)
-    run = ran(
-        policy(probes=("how_many",))(lambda state: "think"), probes=[costly], budget={"steps": 1}
-    )
+    run = ran(policy(probes=("how_many",))(lambda state: "think"), probes=[costly], budget={"steps": 1})
     assert len(run.measured) == 1 and run.cost == Cost(model_calls=1)
 
 

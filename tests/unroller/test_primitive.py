@@ -57,9 +57,7 @@ def test_a_field_that_was_not_declared_cannot_be_read(field):
 def test_a_type_that_was_not_declared_cannot_be_read(ask):
     fault = the_fault(lambda view: Text(str(getattr(view, ask)(CameraPose))), reads=(Text,))
     assert fault.kind == "UndeclaredRead"
-    assert fault.message == (
-        "reader read CameraPose of C without declaring it: add CameraPose to its reads"
-    )
+    assert fault.message == ("reader read CameraPose of C without declaring it: add CameraPose to its reads")
 
 
 def test_declaring_one_type_does_not_open_its_base():
@@ -76,9 +74,7 @@ def test_declaring_one_type_does_not_open_its_base():
     ],
 )
 def test_the_seed_and_the_order_between_types_are_declared_with_a_switch(name, says):
-    fault = the_fault(
-        lambda view: Text(str(getattr(view, name))), reads=(Text, CameraPose), ordered=False
-    )
+    fault = the_fault(lambda view: Text(str(getattr(view, name))), reads=(Text, CameraPose), ordered=False)
     assert (fault.kind, says in fault.message) == ("UndeclaredRead", True), fault.message
 
 

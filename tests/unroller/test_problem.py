@@ -197,6 +197,15 @@ def test_metadata_is_plain_data():
             Problem(task="depth", metadata=metadata)
 
 
+def test_metadata_that_its_maker_changes_afterwards_stays_as_it_was_given():
+    shared, problems = {"room": {"number": 0}}, []
+    for number in range(3):
+        shared["room"]["number"] = number
+        problems.append(Problem(task="depth", metadata=shared))
+    assert [x.metadata["room"]["number"] for x in problems] == [0, 1, 2]
+    assert len({x.identity for x in problems}) == 3
+
+
 @pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 1.5, "a"])
 def test_a_seed_is_an_integer_of_64_bits(seed):
     with pytest.raises(ProblemError):
