@@ -11,6 +11,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -73,7 +74,7 @@ def _attempt(action: Action, views: list[View]) -> list[Any]:
         if primitive.is_async:
             outcomes = _awaited(outcomes)
     elif primitive.batched:
-        outcomes = _in_time(lambda: _awaited(primitive.run(views, action.providers)), timeout, action)
+        outcomes = _in_time(action, views, timeout)
     else:
         outcomes = [_one_in_time(action, view, timeout, alone=len(views) == 1) for view in views]
     listed: list[Any] = outcomes  # pyright: ignore[reportUnknownVariableType]
@@ -92,21 +93,25 @@ def _as_list(outcomes: Any, name: str) -> list[Any]:
 
 def _one_in_time(action: Action, view: View, timeout: float, alone: bool) -> Any:
     try:
-        return _in_time(
-            lambda: _awaited(action.primitive.run([view], action.providers)), timeout, action
-        )[0]
+        return _in_time(action, [view], timeout)[0]
     except Exception as error:
         if alone:
             raise
         return error
 
 
-def _in_time(work: Callable[[], Any], timeout: float, action: Action) -> Any:
-    """Run `work` on a thread and give up on it after `timeout` seconds.
+def _in_time(action: Action, views: list[View], timeout: float) -> Any:
+    """Run the primitive on a thread and give up on it after `timeout` seconds.
 
-    Python cannot stop a thread: what hangs goes on hanging, as a daemon, and is never waited for again.
+    Python cannot stop a thread: what hangs goes on hanging, as a daemon, and is never waited for again. It
+    works on copies of the views, so that what it still charges is charged to nobody.
     """
-    return _on_thread(work, timeout, action.primitive.name)
+    copies = [copy(view) for view in views]
+    run, providers = action.primitive.run, action.providers
+    outcomes = _on_thread(lambda: _awaited(run(copies, providers)), timeout, action.primitive.name)
+    for view, worked_on in zip(views, copies, strict=True):
+        view.charged = worked_on.charged
+    return outcomes
 
 
 def _on_thread(work: Callable[[], Any], timeout: float | None, name: str) -> Any:
@@ -177,24 +182,37 @@ def is_out_of_memory(error: BaseException) -> bool:
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
-def _recover(action: Action, views: list[View], error: Exception) -> list[Any]:
+def _recover(
+    action: Action, views: list[View], error: Exception, patience: list[int] | None = None
+) -> list[Any]:
     """A whole batch failed. Transient: try again. Otherwise halve it, down to the samples at fault: this
-    is what out-of-memory needs, and it finds one bad sample among 64 in a dozen calls."""
+    is what out-of-memory needs, and it finds one bad sample among 64 in a dozen calls.
+
+    patience: how many more timeouts to sit out. It is enough to find two samples that hang among many that
+    do not; if all of them hang, the rest is given up rather than waited for one by one.
+    """
     for view in views:
         view.charged = None
     if is_transient(error):
         return _retry(action, views, error)
     if len(views) == 1 or isinstance(error, (WrongBatch, WrongType)):
         return [Failure(error)] * len(views)
+    if isinstance(error, CallTimeout) and patience is None:
+        patience = [2 * len(views).bit_length()]
     middle = len(views) // 2
     if is_out_of_memory(error):
         action.max_batch = max(1, min(action.max_batch, middle))  # and remember it
     outcomes: list[Any] = []
     for half in (views[:middle], views[middle:]):
+        if patience is not None and patience[0] <= 0:
+            outcomes += [Failure(error)] * len(half)
+            continue
         try:
             outcomes += _attempt(action, half)
         except Exception as again:
-            outcomes += _recover(action, half, again)
+            if isinstance(again, CallTimeout) and patience is not None:
+                patience[0] -= 1
+            outcomes += _recover(action, half, again, patience)
     return outcomes
 
 

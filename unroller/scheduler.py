@@ -118,6 +118,7 @@ class Job(msgspec.Struct, gc=False):
 
 
 DECODE, PROBE = -1, -2  # slots of jobs that are not among the calls of a decision
+_PHASES = {DECODE: "decode", PROBE: "probe"}
 
 
 class Batch(msgspec.Struct, gc=False):
@@ -448,7 +449,7 @@ class Scheduler:
         lane.waiting -= 1
         overrun = None
         if cost is not FREE or action.cost is not FREE:
-            overrun = self._charge(lane, action, cost, event)
+            overrun = self._charge(lane, slot, action, cost, event)
         if overrun is not None:
             if slot == PROBE and lane.probes is not None:
                 lane.probes[event.name] = None
@@ -476,7 +477,7 @@ class Scheduler:
         else:
             self.deciding.append(lane)
 
-    def _charge(self, lane: Lane, action: Action, cost: Cost, event: Any) -> Fault | None:
+    def _charge(self, lane: Lane, slot: int, action: Action, cost: Cost, event: Any) -> Fault | None:
         """Take the charge off the budget in place of what was reserved for it; a fault if it is more than
         was left, and then all that was left is charged."""
         left = lane.left.plus(action.cost)
@@ -494,7 +495,14 @@ class Scheduler:
             f"{action.name} declared at most {action.cost} and charged {cost}, more than was left: its value"
             " was dropped; let its `cost` state the true bound"
         )
-        return fault_of(overrun, action=action.name, step=event.step, id=event.id, charged=charged)
+        return fault_of(
+            overrun,
+            action=action.name,
+            step=event.step,
+            id=event.id,
+            phase=_PHASES.get(slot, "call"),
+            charged=charged,
+        )
 
     def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
         self.in_flight.pop(job.id, None)
@@ -508,7 +516,7 @@ class Scheduler:
                 id=each.id,
                 attempts=failure.attempts,
                 seconds=seconds,
-                phase={DECODE: "decode", PROBE: "probe"}.get(each.slot, "call"),
+                phase=_PHASES.get(each.slot, "call"),
             )
             self._without(lane, each.slot, each.action, fault, failure.error)
 

@@ -114,7 +114,6 @@ def test_a_decoder_that_charges_more_than_is_left_has_no_output():
     assert run.output is None and run.faults[0].kind == "BudgetOverrun" and run.cost.tokens == 10
 
 
-@pytest.mark.xfail(reason="bug: the fault says that it was a call of a primitive", strict=True)
 def test_an_overrun_says_what_was_being_done():
     @decoder(task="words", writes=Text, cost=Cost(tokens=10))
     def words(view):

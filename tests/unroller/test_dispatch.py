@@ -278,7 +278,6 @@ def test_a_timeout_does_not_change_what_goes_well_or_badly():
     assert kinds(runs) == [[], ["InputError"]] and runs[0].output == Text("fine")
 
 
-@pytest.mark.xfail(reason="bug: attempts share their views, and charge them together", strict=True)
 def test_an_attempt_that_was_given_up_on_charges_nothing_when_it_comes_to_its_end_after_all():
     def function(views):
         time.sleep(0.6 if len(views) > 1 else 0.25)  # the batch is late, its halves are not

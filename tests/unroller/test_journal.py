@@ -93,7 +93,7 @@ def run_then_resume(folder, *primitives, x=None, **options):
 # --------------------------------------------------------------------------------------------- round trip
 
 
-class Course(Value):
+class Tack(Value):
     degrees: float
     weights: np.ndarray | None = None
 
@@ -117,8 +117,8 @@ def every_value():
         VisualTokens(np.arange(600), "vq", 1024, (20, 30)),
         VisualTokens(np.arange(4, dtype=np.uint16), "vq", 1024),
         Latents(f32, "tiny"),
-        Course(30.0),
-        Course(30.0, np.ones((2, 0))),
+        Tack(30.0),
+        Tack(30.0, np.ones((2, 0))),
     ]
 
 
