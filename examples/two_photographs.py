@@ -12,12 +12,15 @@ from unroller.registry import load
 
 if len(sys.argv) == 3:
     x = Problem.relative_pose(sys.argv[1], sys.argv[2])
-else:
+elif len(sys.argv) == 1:
     x = load("problems", "rooms")(seed=7)
+else:
+    sys.exit("give two photographs, or none")
 
 with Executor(backend="classical", policy="schedule") as executor:
     run = executor.run(x)
 
 print(run.explain())
-print(run.output.campose)
+if run.output is not None:
+    print(run.output.campose)
 print("report:", run.report("report.html"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -156,9 +156,9 @@ class Codec:
         return _as_was(host, library, dtype, tuple(shape))
 
     def value(self, raw: bytes | msgspec.Raw) -> Any:
-        """A value (or a probe's number or array) from its bytes.
+        """A value (or a probe's number or array) from its bytes; an `Unread` if nobody knows its type.
 
-        Raises LookupError for a type that nobody registered, msgspec.ValidationError for damaged data.
+        Raises msgspec.ValidationError for damaged data.
         """
         plain = msgspec.msgpack.decode(raw, ext_hook=self._incoming)
         return revived(plain)
@@ -173,8 +173,12 @@ class Codec:
         return plain
 
     def decode_pair(self, raw: bytes) -> tuple[Any, Cost]:
+        """A value and its cost. Raises LookupError for a type that nobody knows."""
         plain, cost = msgspec.msgpack.decode(raw, ext_hook=self._incoming)
-        return revived(plain), msgspec.convert(cost, Cost)
+        value = revived(plain)
+        if isinstance(value, Unread):
+            raise LookupError(value.words())
+        return value, msgspec.convert(cost, Cost)
 
     def stored(self, raw: msgspec.Raw) -> Any:
         """A value that is decoded when asked for, its type known now; a probe's result at once."""
@@ -183,18 +187,31 @@ class Codec:
         except msgspec.MsgspecError:
             return self.value(raw)
         kept = bytes(raw)
-        return Stored(value_type(tag), lambda: self.value(kept))
+        several = len(VALUE_TYPES.get(tag, ())) > 1
+        names = msgspec.msgpack.decode(raw, type=dict[str, msgspec.Raw]) if several else ()
+        return Stored(value_type(tag, names), lambda: self.value(kept))
 
 
 class _Tagged(msgspec.Struct):
     type: str
 
 
+class Unread(Value, frozen=True, eq=False):
+    """Stands in for a value whose type the running program does not know: `name` is the type's name."""
+
+    name: str
+
+    def words(self) -> str:
+        return f"a {self.name}, whose type is not registered here"
+
+
 def revived(plain: Any) -> Any:
     """Plain data as the tagged Value it was encoded from; anything else as it is."""
     if isinstance(plain, dict) and "type" in plain:
         fields = cast("dict[str, Any]", plain)
-        kind = value_type(str(fields["type"]))
+        kind = value_type(str(fields["type"]), fields)
+        if kind is Unread:
+            return Unread(str(fields["type"]))
         return msgspec.convert(fields, kind, dec_hook=_keep, strict=False)
     return cast(Any, plain)
 
@@ -203,17 +220,18 @@ def _keep(kind: type, thing: Any) -> Any:
     return thing  # arrays are what they are; their shape and dtype are checked when the value is made
 
 
-def value_type(tag: str) -> type[Value]:
-    """The Value type of this name: ours, a plug-in's, or one defined in the running program.
-
-    Raises LookupError when there is none.
+def value_type(tag: str, names: Iterable[str] = ()) -> type[Value]:
+    """The Value type of this name: ours, a plug-in's, or one defined in the running program. Of several, the
+    newest that has just these fields. `Unread` if there is none: a name in a file imports nothing.
     """
-    found = VALUE_TYPES.get(tag)
-    if found is None:
-        from unroller.registry import load
+    known = VALUE_TYPES.get(tag)
+    if not known:
+        from unroller.registry import load, registered
 
-        found = load("values", tag)
-    return found
+        return load("values", tag) if tag in registered("values") else Unread
+    fields = set(names) - {"type"}
+    fitting = (kind for kind in reversed(known) if set(kind.__struct_fields__) == fields)
+    return next(fitting, known[-1])
 
 
 _BIT_TYPES = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}

@@ -90,7 +90,10 @@ class Budget(BaseModel):
             return cls(**(budget or {}))
         except (ValidationError, TypeError) as error:
             known = ", ".join(cls.model_fields)
-            raise BudgetError(f"not a budget: {budget!r}. Limits are {known}. {error}") from None
+            wrong = str(error)
+            if isinstance(error, ValidationError):
+                wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise BudgetError(f"not a budget: {budget!r}. Limits are {known}. {wrong}") from None
 
 
 class Left(msgspec.Struct, frozen=True, gc=False):
@@ -161,8 +164,9 @@ def left_of(budget: Budget, reserve: Cost) -> Left:
         )
     )
     if not limits.affords(reserve):
+        amounts = {"model_calls": budget.model_calls, "tokens": budget.tokens, "price": budget.price}
+        limited = ", ".join(f"{name} {limit}" for name, limit in amounts.items() if limit is not None)
         raise BudgetError(
-            f"the budget ({budget.model_dump(exclude_none=True)}) does not cover the decoder, which is"
-            f" charged up to {reserve}: raise the budget"
+            f"the budget ({limited}) does not cover the decoder, which is charged up to {reserve}: raise it"
         )
     return limits.less(reserve)

@@ -101,16 +101,22 @@ class State(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        """Actions that are not masked, that apply to the problem, and that the budget affords."""
-        if self.step >= self._left.steps:
-            return ()
-        return tuple(name for name in self._actions if self.refusal(name) is None)
+        """Actions that are not masked, that apply to the problem, that the budget affords, and that would
+        write something new: the same call on the same inputs gives the value that is there already. (Another
+        sample of a stochastic one can be had all the same: `Call(name, draw=1)`.)"""
+        return tuple(name for name, open_ in zip(self._actions, self.mask, strict=True) if open_)
 
     @property
     def mask(self) -> tuple[bool, ...]:
         """For every action, in the executor's order, whether it is allowed."""
-        open_ = self.step < self._left.steps
-        return tuple(open_ and self.refusal(name) is None for name in self._actions)
+        if self.step >= self._left.steps:
+            return (False,) * len(self._actions)
+        there = {entry.id for entry in self.workspace}
+        return tuple(
+            self.refusal(name) is None
+            and not (there and action.id(self.problem, self.workspace, 0) in there)
+            for name, action in self._actions.items()
+        )
 
     @property
     def actions(self) -> tuple[str, ...]:

@@ -380,8 +380,10 @@ class Executor:
     def _admit(self, scheduler: Scheduler, x: Problem | Snapshot, key: Any = None) -> Lane:
         if isinstance(x, Snapshot):
             problem, workspace, cost = x.problem, x.workspace, x.cost
-        else:
+        elif isinstance(x, Problem):  # pyright: ignore[reportUnnecessaryIsInstance]
             problem, workspace, cost = x, Workspace(), FREE
+        else:
+            raise ProblemError(f"run() takes a Problem, map() several; this is a {type(x).__name__}")
         decoder = self.decoder(problem.task)
         reason = decoder.inapplicable(problem)
         if reason is not None:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import msgspec
 from xxhash import xxh32_intdigest
 
-from unroller.codec import BlobStore, Codec
+from unroller.codec import BlobStore, Codec, Unread
 from unroller.cost import FREE, Cost
 from unroller.decide import Decision
 from unroller.faults import Fault, JournalError
@@ -323,6 +323,7 @@ class Journal:
         if not log.good_bytes:
             self._write_out(_MAGIC)
         self.recorded = log.runs
+        _refuse_unread(log)
         for run in log.runs:
             self._count = max(self._count, run.number + 1)
             start = run.start
@@ -462,3 +463,14 @@ def _lock(file: int, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise JournalError(f"{path} is being written by another process: wait for it, or stop it") from None
+
+
+def _refuse_unread(log: Log) -> None:
+    """A run can be looked at without its types, but not gone on with."""
+    for run in log.runs:
+        for event in run.events:
+            if isinstance(event, Entry) and event.kind is Unread:
+                raise JournalError(
+                    f"{log.folder}: run {run.number} holds {event.value.words()}: import the module that"
+                    " defines it (on the command line: --use) before resuming"
+                )

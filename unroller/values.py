@@ -39,9 +39,9 @@ from unroller.rendering import (
 Vector3 = tuple[float, float, float]
 
 
-VALUE_TYPES: dict[str, type[Value]] = {}
-"""Every value type of the running program by name. Ours keep theirs; of two others with one name the newer
-wins, so that a notebook cell can be run again."""
+VALUE_TYPES: dict[str, list[type[Value]]] = {}
+"""Every value type of the running program by name, the newest last. A class that is defined again in the same
+place (a notebook cell run twice) takes the place of the old one; nobody takes the name of one of ours."""
 
 
 class Value(msgspec.Struct, frozen=True, eq=False, tag=True):
@@ -55,9 +55,10 @@ class Value(msgspec.Struct, frozen=True, eq=False, tag=True):
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
-        held = VALUE_TYPES.get(cls.__name__)
-        if held is None or held.__module__ != __name__:  # nobody takes the name of one of ours
-            VALUE_TYPES[cls.__name__] = cls
+        named = VALUE_TYPES.setdefault(cls.__name__, [])
+        place = (cls.__module__, cls.__qualname__)
+        named[:] = [kind for kind in named if (kind.__module__, kind.__qualname__) != place]
+        named.insert(len(named) if not named or named[-1].__module__ != __name__ else 0, cls)
 
     @property
     def slot(self) -> Any:

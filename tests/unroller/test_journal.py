@@ -34,8 +34,9 @@ from unroller import (
     primitive,
     probe,
 )
-from unroller.faults import JournalError, UnknownName, UnrollerError
+from unroller.faults import JournalError, UnrollerError
 from unroller.journal import Journal, read_log
+from unroller.workspace import Entry
 
 
 @decoder(task="words", writes=Text)
@@ -344,7 +345,7 @@ def test_what_was_charged_is_still_charged_after_a_resume(tmp_path):
     def greedy(state):
         if len(calls) == stops[0] and state.step == stops[0]:
             raise KeyboardInterrupt
-        return Call("think", draw=state.step) if state.allowed else STOP
+        return Call("think", draw=state.step) if state.left.tokens >= 50 else STOP
 
     with (
         executor(tmp_path, think, policy=greedy, budget={"tokens": 140}) as ex,
@@ -555,7 +556,7 @@ def test_a_folder_without_a_journal_and_a_file_that_is_none_say_so(tmp_path):
     assert (tmp_path / "journal.log").read_text() == "Dear diary"
 
 
-def test_a_value_of_a_type_that_nobody_registered_is_named(tmp_path):
+def test_a_value_of_a_type_that_nobody_knows_can_be_listed_but_not_gone_on_with(tmp_path):
     a_journal(tmp_path, 1)
     path = tmp_path / "journal.log"
 
@@ -574,8 +575,23 @@ def test_a_value_of_a_type_that_nobody_registered_is_named(tmp_path):
         payload = data[start + 8 : end].replace(b"Passing", b"Missing")
         out += struct.pack("<II", len(payload), xxh32_intdigest(payload)) + payload
     path.write_bytes(out)
-    with pytest.raises(UnknownName, match="no value type is called 'Missing'"):
+    (recorded,) = read_log(tmp_path / "other").runs
+    (entry,) = [event for event in recorded.events if isinstance(event, Entry)]
+    assert entry.value.words() == "a Missing, whose type is not registered here"
+    with pytest.raises(JournalError, match="a Missing, whose type is not registered here: import the module"):
         Journal(tmp_path / "other", resume=True)
+
+
+def test_of_two_types_with_one_name_the_one_with_the_same_fields_comes_back(tmp_path):
+    def of(unit):
+        namespace = {"__annotations__": {unit: float}, "__module__": f"plug_in_{unit}"}
+        return type(Value)("Turning", (Value,), namespace)
+
+    degrees, radians = of("degrees"), of("radians")
+    giver = primitive(reads=(), writes=degrees, name="giver")(lambda view: degrees(12.0))
+    run_then_resume(tmp_path, giver, policy=("giver",))
+    ((entry,),) = [[e for e in r.events if isinstance(e, Entry)] for r in read_log(tmp_path).runs]
+    assert type(entry.value) is degrees and type(entry.value) is not radians
 
 
 # --------------------------------------------------------------------------------------- who may write it
