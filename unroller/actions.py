@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from xxhash import xxh3_128_digest
 
 from unroller.cost import FREE, Cost, Left
 from unroller.decide import Call
 from unroller.declare import Primitive
 from unroller.faults import ContractError, MissingCapability, PluginError, UnknownName
+from unroller.fingerprint import fingerprint
 from unroller.problem import Problem
 from unroller.values import Value, array_fields
 from unroller.workspace import Workspace
@@ -59,7 +60,7 @@ class Action:
                     primitive.role,
                     primitive.name,
                     primitive.version,
-                    parameters.model_dump(mode="json"),
+                    _parameters(parameters),
                     [str(getattr(provider, "fingerprint", "")) for provider in providers],
                     list(self._fields),
                     [kind.__name__ for kind in primitive.kinds],
@@ -145,6 +146,12 @@ def bind(
             break
         providers.append(provider)
     return Action(primitive, name, bound, tuple(providers), missing)
+
+
+def _parameters(parameters: Any) -> list[Any]:
+    """Every parameter by name, nothing masked or left out as a dump for people would."""
+    held: BaseModel = parameters
+    return [[name, fingerprint(getattr(held, name))] for name in held.__class__.model_fields]
 
 
 def _checked_cost(name: str, cost: Any) -> Cost:

@@ -30,6 +30,12 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     parameters: Mapping[str, Any] | None = None
     draw: int = 0
 
+    def __post_init__(self) -> None:
+        if type(self.action) is not str or type(self.draw) is not int or not 0 <= self.draw < 2**63:
+            raise PolicyError(f"no call: {self.action!r:.80}, draw {self.draw!r:.40}; a draw is 0 or more")
+        if self.parameters is not None and not isinstance(self.parameters, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise PolicyError(f"the parameters of {self.action} are a mapping, not {self.parameters!r:.80}")
+
     def __hash__(self) -> int:
         # Parameters are a mapping, which has no hash of its own; equal ones have equal reprs of items.
         return hash((self.action, self.draw, repr(sorted((self.parameters or {}).items()))))
@@ -76,7 +82,7 @@ class State(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     problem, workspace; step: decisions made so far; left: what is left of the budget for primitives (the
     decoder's share is already taken off); allowed: the actions that can be called now; probe: the
-    measurements the policy asked for.
+    measurements the policy asked for; failed: the calls that were decided and wrote nothing.
     """
 
     problem: Problem
@@ -88,6 +94,7 @@ class State(msgspec.Struct, frozen=True, eq=False, gc=False):
     _actions: Mapping[str, Any]
     _masked: frozenset[str]
     _decisions: Sequence[Decision]
+    failed: frozenset[Call] = frozenset()
 
     @property
     def left(self) -> Left:

@@ -14,10 +14,9 @@ of the result: a primitive's value is written into the workspace, a decoder's is
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import inspect
-import types
+import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 from unroller.cost import FREE, Cost
 from unroller.faults import ContractError, PluginError, UndeclaredRead
+from unroller.fingerprint import fingerprint
 from unroller.problem import FIELDS, Problem
 from unroller.rendering import Segment
 from unroller.values import Value
@@ -113,12 +113,9 @@ class Primitive:
 
     @cached_property
     def version(self) -> str:
-        """Given, or a hash of the function's source (its byte code where there is no source) and of the
-        prompts it names. It does not see into functions that this one calls: bump it by hand for those."""
-        if self._version is not None:
-            return self._version
-        parts = "\0".join((source_of(self.function), *self.prompts)).encode()
-        return hashlib.blake2b(parts, digest_size=6).hexdigest()
+        """Given, or a hash of what the function is and holds and of the prompts it names (see
+        `fingerprint`). It does not see into functions that this one calls: bump it by hand for those."""
+        return self._version or fingerprint(self.function, self.prompts)
 
     def run(self, views: list[View], providers: tuple[Any, ...]) -> Any:
         """Call the function with a batch: one outcome a view (checked by the caller)."""
@@ -135,37 +132,6 @@ class Primitive:
             except Exception as error:
                 outcomes.append(error)
         return outcomes
-
-
-def source_of(function: Any, depth: int = 4) -> str:
-    """What a function does, as text that is the same in every process: its source, or its byte code where
-    there is no source, with what it closes over; for a callable object, its class."""
-    if isinstance(function, functools.partial):
-        held = cast("functools.partial[Any]", function)
-        return f"{source_of(held.func, depth)} {held.args!r} {sorted(held.keywords.items())!r}"
-    code = getattr(function, "__code__", None)
-    if code is None and not isinstance(function, type) and not inspect.ismethod(function):
-        function = cast("type[Any]", type(function))
-    try:
-        text = inspect.getsource(function)
-    except (OSError, TypeError):
-        text = repr(_code(code)) if code is not None else f"{function.__module__}.{function.__qualname__}"
-    if depth:
-        for cell in getattr(function, "__closure__", None) or ():
-            held = cell.cell_contents
-            text += f"\0{source_of(held, depth - 1) if callable(held) else _stable(held)}"
-    return text
-
-
-def _code(code: types.CodeType) -> tuple[Any, ...]:
-    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
-    return (code.co_code, constants, code.co_names)
-
-
-def _stable(thing: Any) -> str:
-    """`repr`, unless it would hold an address, which is another one in every process."""
-    text = repr(thing)
-    return type(thing).__qualname__ if " at 0x" in text else text
 
 
 class Decoder(Primitive):
@@ -314,8 +280,15 @@ class View(msgspec.Struct, eq=False, gc=False):
 
     def charge(self, model_calls: int = 0, tokens: int = 0, price: float = 0.0) -> None:
         """Say what this sample cost, in place of the declared bound. Several charges add up."""
-        if not (model_calls >= 0 and tokens >= 0 and price >= 0):  # NaN is not, either
-            raise ContractError(f"{self._of.name} charged a negative cost: a charge only ever adds")
+        try:
+            model_calls, tokens = operator.index(model_calls), operator.index(tokens)
+            price = float(price)
+        except (TypeError, ValueError):
+            what = f"{self._of.name} charged what is no number"
+            raise ContractError(f"{what}: calls and tokens are whole") from None
+        if not (0 <= model_calls < 2**53 and 0 <= tokens < 2**53 and 0 <= price < math.inf):
+            charged = f"{model_calls} calls, {tokens} tokens, {price}"
+            raise ContractError(f"{self._of.name} charged {charged}: a charge only ever adds")
         more = Cost(model_calls, tokens, price)
         self.charged = more if self.charged is None else self.charged + more
 

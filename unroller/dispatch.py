@@ -56,6 +56,13 @@ def perform(action: Action, views: list[View]) -> list[Any]:
         outcomes = _attempt(action, views)
     except Exception as error:
         outcomes = _recover(action, views, error)
+    try:
+        return _checked(action, views, outcomes)
+    except Exception:  # a value that breaks when it is looked at
+        return [_checked_alone(action, view, one) for view, one in zip(views, outcomes, strict=True)]
+
+
+def _checked(action: Action, views: list[View], outcomes: list[Any]) -> list[Any]:
     if not action.is_value:  # a probe's numbers are looked at one by one
         return _examined(action, views, outcomes)
     writes = action.writes
@@ -63,6 +70,13 @@ def perform(action: Action, views: list[View]) -> list[Any]:
         if type(outcome) is not writes:
             return _finite(_examined(action, views, outcomes))
     return _finite(outcomes) if action.holds_arrays else outcomes
+
+
+def _checked_alone(action: Action, view: View, outcome: Any) -> Any:
+    try:
+        return _checked(action, [view], [outcome])[0]
+    except Exception as alone:
+        return Failure(alone)
 
 
 def _attempt(action: Action, views: list[View]) -> list[Any]:
@@ -191,12 +205,12 @@ def _recover(
     patience: how many more timeouts to sit out. It is enough to find two samples that hang among many that
     do not; if all of them hang, the rest is given up rather than waited for one by one.
     """
-    for view in views:
-        view.charged = None
     if is_transient(error):
         return _retry(action, views, error)
     if len(views) == 1 or isinstance(error, (WrongBatch, WrongType)):
         return [Failure(error)] * len(views)
+    for view in views:
+        view.charged = None  # by an attempt that does not count
     if isinstance(error, CallTimeout) and patience is None:
         patience = [2 * len(views).bit_length()]
     middle = len(views) // 2
@@ -263,7 +277,7 @@ def _examined(action: Action, views: list[View], outcomes: list[Any]) -> list[An
             if not isinstance(outcome, action.writes):
                 got, want = type(outcome).__name__, action.writes.__name__
                 what = f"{primitive.name} declares that it writes {want} and returned {got}"
-                outcome = Failure(WrongType(f"{what}: {outcome!r:.80}"))
+                outcome = Failure(WrongType(what))
         elif isinstance(outcome, (int, float, np.number)):
             outcome = float(cast(Any, outcome))
             if not np.isfinite(outcome):
@@ -287,6 +301,9 @@ def _finite(outcomes: list[Any]) -> list[Any]:
             for name in array_fields(type(value)):
                 array = getattr(value, name)
                 if array is not None:
+                    if not is_array(array):
+                        what = f"{type(value).__name__}.{name} must be a numpy array or a torch tensor"
+                        raise WrongType(f"{what}, not {type(array).__name__}")
                     owners.append(i)
                     arrays.append(array)
                     names.append(name)

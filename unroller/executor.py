@@ -10,7 +10,7 @@ the end of this file: synchronous, streaming, asynchronous; each is a few lines 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 WINDOW = 256
 """How many problems `map` has under way at a time: enough to fill batches, few enough to hold in memory."""
+
+
+AHEAD = 16
+"""How many windows of runs that have ended `map` keeps while an earlier one holds up their order."""
 
 
 class Executor:
@@ -140,7 +144,7 @@ class Executor:
         """Unroll many problems, batched across problems; yields runs in the problems' order, or with
         `ordered=False` as they end. An error in the iterable is raised after what is under way has ended
         and been yielded."""
-        return self._in_order(self._drive(problems)) if ordered else self._unordered(problems)
+        return self._in_order(problems) if ordered else self._unordered(problems)
 
     def stream(self, x: Problem | Snapshot) -> Iterator[Event | Run]:
         """Unroll one problem and yield what happens as it happens: decisions, entries, faults, measured
@@ -170,10 +174,11 @@ class Executor:
         threads, so a slow model call holds up no other primitive's."""
         import asyncio  # costs 16 ms, and only the async drivers need it
 
+        concurrency = max(1, concurrency)
         scheduler, feed = Scheduler(self._setup), _Feed(self, problems)
         under_way: dict[asyncio.Future[Any], Any] = {}
         while True:
-            feed.top_up(scheduler)
+            more = feed.top_up(scheduler)
             while len(under_way) < concurrency and (batch := scheduler.take()) is not None:
                 views, started = [job.view for job in batch.jobs], perf_counter()
                 task = asyncio.ensure_future(asyncio.to_thread(self.engine.perform, batch.action, views))
@@ -181,7 +186,7 @@ class Executor:
             for lane in scheduler.ended():
                 yield Run(lane, self)
             if not under_way:
-                if not scheduler.active:
+                if not more and not scheduler.active:
                     break
                 continue
             done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
@@ -404,10 +409,12 @@ class Executor:
         outcomes = self.engine.perform(batch.action, [job.view for job in batch.jobs])
         scheduler.give(batch, outcomes, started)
 
-    def _drive(self, problems: Iterable[Problem | Snapshot]) -> Iterator[Lane]:
+    def _drive(
+        self, problems: Iterable[Problem | Snapshot], waiting: Sized = ()
+    ) -> Iterator[Lane]:
         """The synchronous driver: lanes as they end."""
         scheduler, feed = Scheduler(self._setup), _Feed(self, problems)
-        while feed.top_up(scheduler) or scheduler.active:
+        while feed.top_up(scheduler, len(waiting)) or scheduler.active:
             batch = scheduler.take()
             if batch is not None:
                 self._perform(scheduler, batch)
@@ -418,10 +425,10 @@ class Executor:
         for lane in self._drive(problems):
             yield Run(lane, self)
 
-    def _in_order(self, lanes: Iterator[Lane]) -> Iterator[Run]:
+    def _in_order(self, problems: Iterable[Problem | Snapshot]) -> Iterator[Run]:
         early: dict[int, Run] = {}
         following = 0
-        for lane in lanes:
+        for lane in self._drive(problems, early):
             early[lane.key] = Run(lane, self)
             while following in early:
                 yield early.pop(following)
@@ -439,9 +446,10 @@ class _Feed:
         self.error: Exception | None = None
         self.empty = False
 
-    def top_up(self, scheduler: Scheduler) -> bool:
-        """Admit what fits. True while there is more."""
-        while not self.empty and scheduler.active < self.executor.window:
+    def top_up(self, scheduler: Scheduler, waiting: int = 0) -> bool:
+        """Admit what fits, unless many that have ended wait for an earlier one. True while there is more."""
+        window = self.executor.window
+        while not self.empty and scheduler.active < window and waiting < AHEAD * window:
             try:
                 x = next(self.problems)
                 self.executor._admit(scheduler, x, self.count)  # pyright: ignore[reportPrivateUsage]

@@ -143,7 +143,11 @@ def fault_of(
     charged: tuple[int, int, float] = (0, 0, 0.0),
 ) -> Fault:
     """The record of `error`, its message cut to a bounded length."""
-    message = str(error) or type(error).__name__
+    try:
+        message = str(error) or type(error).__name__
+    except Exception:  # a plug-in's own exception may break when it is shown
+        message = type(error).__name__
+    message = message.encode("utf-8", "backslashreplace").decode()  # half surrogates cannot be written down
     if len(message) > MESSAGE_LIMIT:
         message = message[:MESSAGE_LIMIT] + " …"
     return Fault(action, type(error).__name__, message, step, id, attempts, seconds, phase, charged)

@@ -7,7 +7,7 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -56,7 +56,7 @@ class Plan:
 
         return [list(layer) for layer in networkx.topological_generations(self.graph)]
 
-    def ready(self, done: set[Call], failed: set[Call]) -> list[Call]:
+    def ready(self, done: Set[Call], failed: Set[Call]) -> list[Call]:
         """Calls not yet made whose predecessors are all done and have not failed."""
         return [
             call
@@ -93,9 +93,7 @@ class PlannedPolicy:
     def _next(self, state: State) -> Decided:
         plan = self._plan(state.problem)
         done = {call for decision in state.decisions for call in decision.calls}
-        written = {(entry.action, entry.draw) for entry in state.workspace} if done else set[Any]()
-        failed = {call for call in done if (call.action, call.draw) not in written}
-        ready = plan.ready(done, failed)
+        ready = plan.ready(done, state.failed)
         return Decision(tuple(ready)) if ready else STOP
 
     def _plan(self, problem: Problem) -> Plan:

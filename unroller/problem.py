@@ -317,7 +317,7 @@ _NAMED = {field: field.encode().ljust(16, b"\0") for field in FIELDS}
 
 def _digest_of(content: Any) -> bytes:
     if type(content) is str:
-        return xxh3_128_digest(content.encode("utf-8", "surrogatepass"))
+        return xxh3_128_digest(b"s" + content.encode("utf-8", "surrogatepass"))
     if content is None or content == () or content == {} or content == 0:
         return _ABSENT
     if isinstance(content, tuple):
@@ -331,7 +331,7 @@ def _digest_of(content: Any) -> bytes:
     return xxh3_128_digest(_encode(content))
 
 
-_ABSENT = xxh3_128_digest(b"absent")
+_ABSENT = bytes(16)
 
 
 def _digest_of_value(value: Value) -> bytes:

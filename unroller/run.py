@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unroller.cost import FREE, Spent
+from unroller.cost import FREE, Cost, Spent
 from unroller.decide import Decision
 from unroller.faults import Fault
 from unroller.scheduler import Event, Lane, Measured, Output
@@ -86,10 +86,11 @@ class Run:
         made = [e for e in self.events if isinstance(e, Entry)]
         kept = size - sum(1 for e in made if e.step >= step)
         workspace = self.workspace.at(kept)
-        charged = [e for e in self.events if isinstance(e, (Entry, Measured))]
-        last = [self.output_entry] if self.output_entry is not None else []
-        before = self.cost - sum((e.cost for e in (*charged, *last)), FREE)  # what a fork began with
-        cost = sum((e.cost for e in charged if e.step < step), before)
+        charged = [(e.step, e.cost) for e in self.events if isinstance(e, (Entry, Measured))]
+        charged += [(fault.step, Cost(*fault.charged)) for fault in self.faults]
+        last = FREE if self.output_entry is None else self.output_entry.cost
+        before = self.cost - sum((cost for _, cost in charged), last)  # what a fork began with
+        cost = sum((cost for at, cost in charged if at < step), before)
         return Snapshot(self.problem, workspace, cost)
 
     def replay(self) -> Run:

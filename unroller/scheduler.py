@@ -95,6 +95,7 @@ class Lane(msgspec.Struct, eq=False):
     spent: Spent = msgspec.field(default_factory=Spent)
     events: list[Event] = []
     masked: frozenset[str] = frozenset()
+    failed: frozenset[Call] = frozenset()
     outcomes: list[Entry | None] = []  # of the calls under way, in plan order
     waiting: int = 0  # how many of them are open
     probes: dict[str, Any] | None = None
@@ -118,6 +119,7 @@ class Job(msgspec.Struct, gc=False):
 
 
 DECODE, PROBE = -1, -2  # slots of jobs that are not among the calls of a decision
+PATIENCE = 8  # turns: that often the queue that waits longest comes first, however full the others are
 _PHASES = {DECODE: "decode", PROBE: "probe"}
 
 
@@ -151,6 +153,7 @@ class Scheduler:
         self._ended: list[Lane] = []
         self.heard: deque[tuple[Lane, Event]] | None = deque() if listen else None
         self.active = 0
+        self._turn = 0
         self._told = listen or setup.recorder is not None  # whether anybody is told what happens
         self._custom: dict[bytes, Action] = {}  # actions with a call's own parameters
         self._clocked = setup.budget.seconds is not None
@@ -180,14 +183,20 @@ class Scheduler:
         if len(queues) == 1:
             (action,) = queues
         else:
-            # Fullness, not length: a full batch of a small model does not wait for a larger one's.
-            action = max(queues, key=lambda a: len(queues[a]) / a.max_batch)
+            # Fullness, not length: a full batch of a small model does not wait for a larger one's. But every
+            # few turns whoever waits longest, so that a rare call is not passed over for ever.
+            self._turn += 1
+            if self._turn % PATIENCE == 0:
+                action = next(iter(queues))
+            else:
+                action = max(queues, key=lambda a: len(queues[a]) / a.max_batch)
         jobs = queues[action]
         limit = action.max_batch
         if len(jobs) <= limit:
             del queues[action]
             return Batch(action, jobs)
-        queues[action] = jobs[limit:]
+        del queues[action]
+        queues[action] = jobs[limit:]  # behind the others: the first queue is the one that waits longest
         return Batch(action, jobs[:limit])
 
     def ended(self) -> list[Lane]:
@@ -242,6 +251,7 @@ class Scheduler:
                     setup.actions,
                     lane.masked,
                     lane.decisions,
+                    lane.failed,
                 )
             )
         if not asked:
@@ -257,7 +267,7 @@ class Scheduler:
             if type(answer) is not Decision:
                 try:
                     answer = as_decision(answer)
-                except PolicyError as error:
+                except Exception as error:  # a generator may raise when it is listed
                     answer = self._stopped_by(lane, error)
             self._decided(lane, answer)
 
@@ -339,7 +349,7 @@ class Scheduler:
         for slot, action, draw in going:
             self._call(lane, slot, action, draw)
         if not going:
-            self._answer(lane, [])
+            self._go_on(lane, 0)
 
     def _allowed(self, lane: Lane, call: Call) -> Action:
         """The action of a call. Raises UnknownName, NotAllowed, or ContractError for its parameters."""
@@ -356,7 +366,7 @@ class Scheduler:
         return action
 
     def _with_parameters(self, action: Action, call: Call) -> Action:
-        key = msgspec.json.encode([call.action, call.parameters], order="sorted")
+        key = msgspec.msgpack.encode([call.action, call.parameters], order="sorted")
         found = self._custom.get(key)
         if found is None:
             found = self._custom[key] = with_parameters(action, call)
@@ -471,7 +481,12 @@ class Scheduler:
     def _go_on(self, lane: Lane, slot: int) -> None:
         """All that the lane waited for is there."""
         if slot >= 0:
-            self._answer(lane, [entry for entry in lane.outcomes if entry is not None])
+            outcomes = lane.outcomes
+            if None in outcomes:
+                made = zip(lane.decisions[-1].calls, outcomes, strict=True)
+                lane.failed |= {call for call, entry in made if entry is None}
+                outcomes = [entry for entry in outcomes if entry is not None]
+            self._answer(lane, outcomes)
         elif slot == DECODE:
             self._answer(lane, lane.outcomes[0])
         else:
@@ -485,11 +500,7 @@ class Scheduler:
         if left.affords(cost):
             lane.cost += cost
             return None
-        charged = (
-            int(min(cost.model_calls, left.model_calls)),
-            int(min(cost.tokens, left.tokens)),
-            min(cost.price, left.price),
-        )
+        charged = _within(cost, left)
         lane.cost += Cost(*charged)
         overrun = BudgetOverrun(
             f"{action.name} declared at most {action.cost} and charged {cost}, more than was left: its value"
@@ -517,6 +528,7 @@ class Scheduler:
                 attempts=failure.attempts,
                 seconds=seconds,
                 phase=_PHASES.get(each.slot, "call"),
+                charged=_within(job.view.charged or FREE, lane.left.plus(each.action.cost)),
             )
             self._without(lane, each.slot, each.action, fault, failure.error)
 
@@ -526,14 +538,14 @@ class Scheduler:
         self._without(lane, slot, action, fault, UnrollerError(fault.message))
 
     def _without(self, lane: Lane, slot: int, action: Action, fault: Fault, error: Exception) -> None:
-        """Go on without a call that failed: nothing is charged, and the action is masked for this
-        problem."""
+        """Go on without a call that failed: it is charged what it said it cost before it did, and the action
+        is masked for this problem."""
         lane.waiting -= 1
         lane.left = lane.left.plus(action.cost)
-        if fault.kind == BudgetOverrun.__name__:  # one that the journal remembers: it was charged, not masked
+        if any(fault.charged):
             lane.left = lane.left.less(Cost(*fault.charged))
             lane.cost += Cost(*fault.charged)
-        elif slot >= 0:
+        if slot != DECODE and fault.kind != BudgetOverrun.__name__:
             lane.masked |= {action.name}
         if slot == PROBE and lane.probes is not None:
             lane.probes[action.primitive.name] = None
@@ -562,6 +574,15 @@ class Scheduler:
         self._tell(lane, output)
         self.active -= 1
         self._ended.append(lane)
+
+
+def _within(cost: Cost, left: Left) -> tuple[int, int, float]:
+    """As much of a cost as there was left."""
+    return (
+        int(min(cost.model_calls, left.model_calls)),
+        int(min(cost.tokens, left.tokens)),
+        min(cost.price, left.price),
+    )
 
 
 def _named(event: Entry | Measured) -> tuple[str, int]:

@@ -355,3 +355,36 @@ def test_values_are_the_same_in_a_batch_and_alone():
     xs = [Problem(task="words", metadata={"x": [i, i + 1, 2 * i]}) for i in range(10)]
     ex = executor(norm, policy=["norm"], memo=None)
     assert [r.output for r in ex.map(xs)] == [ex.run(x).output for x in xs]
+
+
+def test_a_rare_call_is_not_passed_over_for_ever():
+    common = primitive(reads=("question",), writes=Text, name="common")(lambda view: Text("c"))
+    rare = primitive(reads=("question",), writes=Text, name="rare")(lambda view: Text("r"))
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Problem(task="words", question=str(taken))
+
+    def by_turns(state):
+        return STOP if state.step else "rare" if state.problem.question == "1" else "common"
+
+    ex = Executor(backend=[], primitives=[common, rare], decoders=[words], policy=by_turns, memo=None)
+    assert next(ex.map(endless())).output == Text("r")
+    assert taken < 20_000
+
+
+def test_amap_goes_on_when_a_whole_window_ends_at_once():
+    import asyncio
+
+    p = primitive(reads=("question",), writes=Text, name="p")(lambda view: Text("p"))
+    ex = Executor(backend=[], primitives=[p], decoders=[words], policy=["p"], window=8)
+    many = [Problem(task="words", question=str(n)) for n in range(50)]
+    list(ex.map(many))  # now all of it is in the memo
+
+    async def again():
+        return [run async for run in ex.amap(many)]
+
+    assert len(asyncio.run(again())) == 50

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from unroller import Cost, DepthMap, Executor, Problem, Text, decoder, primitive
+from unroller import Cost, DepthMap, Executor, Problem, Text, Value, decoder, primitive
+from unroller.arrays import Array
 from unroller.faults import InputError, TransientError
 
 
@@ -397,3 +398,63 @@ def test_another_engine_can_be_put_in_place():
     engine = Counting()
     runs = runs_of(a_primitive(lambda v: Text("x")), 5, engine=engine)
     assert engine.batches == [("p", 5), ("words", 5)] and len(runs) == 5
+
+
+# -------------------------------------------------------------------- plug-ins that break when looked at
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Held(Value, frozen=True, eq=False):
+    a: Array
+
+
+def test_whatever_a_primitive_gives_or_raises_is_one_recorded_fault():
+    class NoRepr:
+        def __repr__(self):
+            raise RuntimeError("no repr")
+
+    def raises(error):
+        def function(view):
+            raise error
+
+        return function
+
+    broken = {
+        "a list for an array": (Held, lambda view: Held([1.0])),
+        "a scalar for an array": (Held, lambda view: Held(np.float64(3))),
+        "no words": (Text, raises(Unspeakable())),
+        "half a surrogate": (Text, raises(ValueError("\ud800 half"))),
+        "no repr": (Text, lambda view: NoRepr()),
+    }
+    for writes, function in broken.values():
+        p = primitive(reads=(), writes=writes, name="p")(function)
+        words = decoder(task="words", writes=Text, name="words")(lambda view: Text("done"))
+        run = Executor(backend=[], primitives=[p], decoders=[words], policy=["p"]).run(Problem(task="words"))
+        assert len(run.faults) == 1 and run.output == Text("done")
+
+
+@pytest.mark.parametrize("charge", [{"tokens": 7 / 2}, {"tokens": "many"}, {"price": float("inf")}])
+def test_a_charge_that_is_no_amount_is_a_fault(charge):
+    @primitive(reads=(), writes=Text)
+    def p(view):
+        view.charge(**charge)
+        return Text("")
+
+    words = decoder(task="words", writes=Text, name="words")(lambda view: Text("done"))
+    run = Executor(backend=[], primitives=[p], decoders=[words], policy=["p"]).run(Problem(task="words"))
+    assert [fault.kind for fault in run.faults] == ["ContractError"]
+
+
+def test_what_a_call_cost_before_it_failed_is_charged():
+    @primitive(reads=(), writes=Text, cost=Cost(tokens=10))
+    def p(view):
+        view.charge(tokens=7)
+        raise ValueError("after all")
+
+    words = decoder(task="words", writes=Text, name="words")(lambda view: Text("done"))
+    ex = Executor(backend=[], primitives=[p], decoders=[words], policy=["p"], budget={"tokens": 10})
+    assert ex.run(Problem(task="words")).cost == Cost(tokens=7)

@@ -283,3 +283,7 @@ def test_a_copy_with_another_question_has_digests_of_its_own_and_is_checked():
     assert (x.identity, x.digest("question")) == before
     with pytest.raises(ProblemError, match="is empty"):
         x.model_copy(update={"question": " "})
+
+
+def test_a_field_that_says_absent_is_not_one_that_is():
+    assert Problem(task="t").identity != Problem(task="t", question="absent").identity
