@@ -216,6 +216,14 @@ class Problem(BaseModel):
         if not -(2**63) <= self.seed < 2**64:
             raise ProblemError(f"a seed of {self.seed} does not fit 64 bits")
 
+    def __repr__(self) -> str:
+        fields = (name for name in FIELDS if name in self.model_fields_set and name != "images")
+        said = [f"{name}={getattr(self, name)!r:.80}" for name in fields]
+        pictures = ["images=" + ", ".join("{}x{}".format(*i.size) for i in self.images)] if self.images else []
+        return f"Problem({', '.join([*said, *pictures])})"
+
+    __str__ = __repr__
+
     @field_validator("task")
     @classmethod
     def _named(cls, task: str) -> str:

@@ -69,6 +69,9 @@ class Value(msgspec.Struct, frozen=True, eq=False, tag=True):
         """The value in plain words: what a model without eyes reads, and what the terminal shows."""
         return type(self).__name__
 
+    def __str__(self) -> str:
+        return self.words()
+
     def render(self) -> tuple[Segment, ...]:
         """The value as segments for a model. Default: its words, escaped."""
         return (TextSegment(escape(self.words())),)

@@ -36,6 +36,9 @@ about 65, a normal lens 47."""
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}
 """Named directions as signs of (yaw to the right, pitch upwards)."""
 
+MOST_ASSUMED = 0.8
+"""The most confidence in a pose whose camera is assumed: the photos do not show a wrong focal length."""
+
 LONGEST_VIEW = 1600
 """Pixels on the longer side of a synthesised view: drawing one of 12 megapixels takes seconds."""
 
@@ -94,7 +97,7 @@ class Classical:
             scale="unit" if np.any(found.translation) else "none",
             inliers=int(found.inliers),
             matches=int(found.matches),
-            confidence=float(np.clip(found.confidence, 0, 1)),
+            confidence=float(np.clip(found.confidence, 0, MOST_ASSUMED if assumed else 1)),
             note=" ".join(notes),
         )
 

@@ -278,8 +278,9 @@ def _check_alone(backend: Any, ask: Ask, outcomes: list[Any], good: list[int], f
 
 def _check_bad_mate(backend: Any, ask: Ask, outcomes: list[Any], good: list[int], findings: Findings) -> bool:
     """One sample that cannot be worked with does not fail its mates."""
-    if len(good) >= getattr(backend, "max_batch", 1):
-        good = good[: max(1, backend.max_batch - 1)]
+    limit = int(getattr(backend, "max_batch", 0) or len(good) + 1)
+    if len(good) >= limit:
+        good = good[: max(1, limit - 1)]
     aside = Findings(ask.method)
     mixed = _called(backend, ask, good, aside, bad=True)
     if mixed is None:

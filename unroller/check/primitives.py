@@ -147,6 +147,8 @@ def _check_outcomes(p: Primitive, first: Sequence[Tried], findings: Findings) ->
         at_fault = [tried for tried in first if isinstance(tried.error, kind)]
         if at_fault:
             where = at_fault[0].sample.label
+            if "must return a list" in str(at_fault[0].error):
+                mend = "return a list, one value a view (not a generator)"
             findings.fail("types", f"on {where}: {at_fault[0].error}", mend)
     if any(tried.error is None for tried in first):
         findings.settle("types", f"returns {writes}, finite, one a sample")
@@ -294,6 +296,8 @@ def _check_batch(
         if found is not None:
             where, what = found
             mend = "let a sample depend on its own view alone; mind the order and any padding"
+            if " values for " in what:
+                mend = "return one value a view, with an exception in place of one that cannot be computed"
             if p.stochastic:
                 mend += "; one generator a view: random numbers must not be shared across a batch"
             findings.fail(
