@@ -395,7 +395,7 @@ def targets_as_markdown(folder: Path = RESULTS) -> str:
     lines = ["| | target | measured | |", "|---|---|---|---|"]
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text())
-        if result["quick"]:
+        if result.get("quick", True):  # geometry has no targets
             continue
         for target in result["targets"]:
             met = {True: "met", False: "missed", None: "not measured"}[target["met"]]

@@ -12,6 +12,7 @@ import os
 import stat
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ MAX_PIXELS = 64_000_000
 
 MAX_BYTES = 512 << 20
 """Larger files are refused unread: what 64 megapixels of uncompressed 16-bit RGBA come to."""
+
+_SAFE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
+"""Of what Pillow reads: picture files that are pictures. (It hands EPS to Ghostscript, a program.)"""
 
 _FOCAL_35MM, _EXIF_IFD = 0xA405, 0x8769
 
@@ -61,7 +65,7 @@ def decode_image(data: bytes, source: str = "picture") -> Image:
     """Decode an encoded picture. Raises ImageError as `open_image` does."""
     if not data:
         raise ImageError(f"{source}: the file is empty (0 bytes)")
-    return _decoded(lambda: Pillow.open(io.BytesIO(data)), source)
+    return _decoded(lambda: Pillow.open(io.BytesIO(data), formats=_formats()), source)
 
 
 def from_pillow(picture: Pillow.Image) -> Image:
@@ -92,6 +96,11 @@ def _decoded(opened_by: Callable[[], Pillow.Image], source: str) -> Image:
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise ImageError(f"{source}: damaged or truncated ({error})") from None
     return Image(pixels, source=source, focal_px=focal)
+
+
+def _formats() -> list[str]:
+    newer = ["AVIF"] if find_spec("PIL.AvifImagePlugin") else []
+    return [*_SAFE, *newer, *(["HEIF"] if "HEIF" in Pillow.OPEN else [])]  # HEIF: where a plug-in reads it
 
 
 def encode_png(pixels: np.ndarray[Any, Any]) -> bytes:

@@ -13,21 +13,23 @@ the kill is recognised by its checksum and dropped.
 from __future__ import annotations
 
 import os
+import re
 import struct
 import time
+import warnings
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from xxhash import xxh32_intdigest
 
-from unroller.codec import BlobStore, Codec, Unread
+from unroller.codec import BlobStore, Codec, Unread, check_fields
 from unroller.cost import FREE, Cost
 from unroller.decide import Decision
-from unroller.faults import Fault, JournalError
+from unroller.faults import Fault, JournalError, PluginError, ProblemError
 from unroller.problem import Problem
 from unroller.scheduler import Event, Lane, Measured, Output
 from unroller.unrolling import Snapshot
@@ -37,6 +39,7 @@ from unroller.workspace import Entry, Workspace
 Durability = Literal["step", "run", "exit"]
 
 _MAGIC = b"unroller journal 1\n"
+_UNJOURNALED = "unjournaled"  # in the place of a problem that could not be encoded: why
 _FRAME = struct.Struct("<II")  # length, xxh32 of the payload
 
 
@@ -54,6 +57,7 @@ class Begun(msgspec.Struct, tag="begun"):
     problem: msgspec.Raw
     workspace: tuple[_EntryRecord, ...] = ()
     cost: Cost = FREE
+    identity: bytes = b""  # of the problem, so that resuming reads no pictures
 
 
 class _EntryRecord(msgspec.Struct, tag="entry"):
@@ -91,28 +95,59 @@ _decode = msgspec.msgpack.Decoder(tuple[int, _Record]).decode
 class RecordedRun:
     """One run as the journal has it: its problem, its events so far, and whether it ended."""
 
-    def __init__(
-        self, number: int, problem: dict[str, Any], workspace: Sequence[Entry] = (), cost: Cost = FREE
-    ) -> None:
+    def __init__(self, number: int, begun: Begun, codec: Codec) -> None:
+        self.pictures = check_fields(begun.problem)  # how many there are
         self.number = number
-        self.fields = problem
         self.events: list[Event] = []
-        self._workspace = workspace
-        self._cost = cost
+        self.workspace = [_entry(entry, codec) for entry in begun.workspace]
+        self.cost = begun.cost
+        self._fields = bytes(begun.problem)  # a copy: a part would keep the whole journal in memory
+        self._identity = begun.identity
+        self._codec = codec
 
     @property
     def problem(self) -> Problem:
-        return Problem(**self.fields)
+        """The problem, its pictures read from disk now. Raises JournalError when they are not there."""
+        fields = self._codec.fields(self._fields)
+        if why := fields.get(_UNJOURNALED):
+            raise JournalError(f"the problem of run {self.number} could not be journaled: {why}")
+        try:
+            return Problem(**fields)
+        except (ProblemError, TypeError) as error:
+            raise JournalError(f"damaged record of the problem of run {self.number}: {error}") from None
+
+    @property
+    def asked(self) -> Problem:
+        """The problem without its pictures, for lists of many runs: nothing is read from disk. (`pictures`
+        counts them.)"""
+        words = {"task", "question", "prompt", "choices", "look", "seed"}
+        raw = msgspec.msgpack.decode(self._fields, type=dict[str, msgspec.Raw])
+        if _UNJOURNALED in raw:
+            return self.problem  # which says why
+        try:
+            return Problem(**{name: self._codec.value(raw[name]) for name in raw.keys() & words})
+        except (ProblemError, TypeError) as error:
+            raise JournalError(f"damaged record of the problem of run {self.number}: {error}") from None
+
+    @property
+    def identity(self) -> bytes:
+        """The problem's identity, known without reading its pictures."""
+        return self._identity or self.problem.identity
 
     @property
     def start(self) -> Problem | Snapshot:
         """What the executor was given: the problem, or the place in an earlier run that was forked."""
-        if not self._workspace:
+        if not self.workspace:
             return self.problem
+        return Snapshot(self.problem, self.context, self.cost)
+
+    @property
+    def context(self) -> Workspace:
+        """The context that the run began with: empty but for a fork."""
         workspace = Workspace()
-        for entry in self._workspace:
+        for entry in self.workspace:
             workspace = workspace.compose(entry)
-        return Snapshot(self.problem, workspace, self._cost)
+        return workspace
 
     @property
     def decided(self) -> list[Decision | Fault]:
@@ -154,8 +189,8 @@ def read_log(folder: str | Path) -> Log:
         data = path.read_bytes()
     except FileNotFoundError:
         raise JournalError(f"{folder} holds no journal (no journal.log in it)") from None
-    except OSError as error:
-        raise JournalError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path that no system could have
+        raise JournalError(f"{str(path)!r} cannot be read: {_why(error)}") from None
     log = Log(folder)
     if len(data) < len(_MAGIC) and _MAGIC.startswith(data):
         log.torn_bytes = len(data)  # killed while it was being created
@@ -169,7 +204,9 @@ def read_log(folder: str | Path) -> Log:
         try:
             number, record = _decode(payload)
             _replay(log, runs, codec, number, record)
-        except (msgspec.MsgspecError, KeyError) as error:
+        except PluginError:
+            raise
+        except Exception as error:
             raise JournalError(f"{path}: damaged record at byte {log.good_bytes}: {error}") from None
         log.good_bytes += _FRAME.size + len(payload)
     log.torn_bytes = len(data) - log.good_bytes
@@ -195,26 +232,31 @@ def _records(data: bytes, path: Path) -> Iterator[memoryview]:
         at = end
 
 
+_PAYLOAD = re.compile(  # how the payload of every record begins: a list of two, a number, a map
+    rb"\x92(?=(?:[\x00-\x7f]|\xcc.|\xcd..|\xce.{4}|\xcf.{8})[\x80-\x8f\xde\xdf])", re.DOTALL
+)
+
+
 def _torn(view: memoryview, at: int) -> bool:
     """Whether a record that is not whole is the last one, torn by a kill or zeroed by a power cut: no
     whole record comes after it. (Its own length may be what is damaged, so it cannot be trusted.)"""
-    for start in range(at + 1, len(view) - _FRAME.size):
-        length, checksum = _FRAME.unpack_from(view, start)
-        end = start + _FRAME.size + length
-        if length and end <= len(view) and xxh32_intdigest(view[start + _FRAME.size : end]) == checksum:
+    to_hash = 8 * (len(view) - at)  # a tail that was made up to be slow is damaged, not torn
+    for found in _PAYLOAD.finditer(view, at + 1 + _FRAME.size):
+        start = found.start()
+        length, checksum = _FRAME.unpack_from(view, start - _FRAME.size)
+        if not length or start + length > len(view):
+            continue
+        to_hash -= length
+        if to_hash < 0 or xxh32_intdigest(view[start : start + length]) == checksum:
             return False
     return True
 
 
-def _replay(
-    log: Log, runs: dict[int, RecordedRun], codec: Codec, number: int, record: _Record
-) -> None:
+def _replay(log: Log, runs: dict[int, RecordedRun], codec: Codec, number: int, record: _Record) -> None:
     if isinstance(record, Session):
         log.sessions.append(record)
     elif isinstance(record, Begun):
-        fields: dict[str, Any] = codec.fields(record.problem)
-        context = [_entry(entry, codec) for entry in record.workspace]
-        runs[number] = RecordedRun(number, fields, context, record.cost)
+        runs[number] = RecordedRun(number, record, codec)
     else:
         runs[number].events.append(_event(record, codec))
 
@@ -289,6 +331,7 @@ class Journal:
         self._blobs = BlobStore(self.folder / "blobs")
         self._codec = Codec(self._blobs)
         self._pending: list[bytes] = []
+        self._warned: set[str] = set()
         self._finished = False  # whether anything pending must be on disk before the next decision
         self._known: dict[bytes, Entry | Measured] = {}
         self._resumable: defaultdict[bytes, deque[RecordedRun]] = defaultdict(deque)
@@ -297,10 +340,11 @@ class Journal:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise JournalError(f"cannot write a journal in {self.folder}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: a path that no system could have
+            raise JournalError(f"cannot write a journal in {str(self.folder)!r}: {_why(error)}") from None
+        self._held: tuple[int, int, int] | None = None
         try:
-            _lock(self._file, self.path)
+            self._held = _lock(self._file, self.path)
             log = read_log(self.folder)
             if log.runs and not resume:
                 raise JournalError(
@@ -309,8 +353,7 @@ class Journal:
                 )
             self._take_up(log)
         except BaseException:
-            os.close(self._file)
-            self._file = -1
+            self._let_go()
             raise
         self._append(0, Session(time.time(), setup or {}))
         self._finished = True
@@ -322,24 +365,24 @@ class Journal:
         self._size = log.good_bytes
         if not log.good_bytes:
             self._write_out(_MAGIC)
-        self.recorded = log.runs
-        _refuse_unread(log)
+        _refuse_unknown(log)
+        self.recorded = [run for run in log.runs if not _is_lost(run)]
         for run in log.runs:
             self._count = max(self._count, run.number + 1)
-            start = run.start
-            begun = start if isinstance(start, Snapshot) else Snapshot(start, Workspace(), FREE)
-            self._resumable[_place(begun.problem, begun.workspace)].append(run)
+        for run in self.recorded:
+            self._resumable[_place(run.identity, run.context)].append(run)
             for event in run.events:
-                if isinstance(event, (Entry, Measured)):
-                    self._known.setdefault(event.id, event)
-                elif isinstance(event, Output) and event.entry is not None:
-                    self._known.setdefault(event.entry.id, event.entry)
+                entry = event.entry if isinstance(event, Output) else event
+                if isinstance(entry, (Entry, Measured)) and not _is_unread(entry):
+                    self._known.setdefault(entry.id, entry)  # else it is computed again
 
     # ------------------------------------------------------------------------------ for the scheduler
 
     def begin(self, lane: Lane) -> None:
         """Number the lane; if the journal holds an unclaimed run of the same problem, go on from it."""
-        waiting = self._resumable.get(_place(lane.problem, lane.workspace)) if self._resumable else None
+        waiting = None
+        if self._resumable:
+            waiting = self._resumable.get(_place(lane.problem.identity, lane.workspace))
         if waiting:
             run = waiting.popleft()
             lane.record = _Resumed(run.number, run)
@@ -350,7 +393,7 @@ class Journal:
         self._count += 1
         problem = lane.problem
         fields = {name: getattr(problem, name) for name in problem.model_fields_set}
-        begun: dict[str, Any] = {"type": "begun", "problem": fields}
+        begun: dict[str, Any] = {"type": "begun", "problem": fields, "identity": problem.identity}
         if lane.workspace.size:
             begun |= {"workspace": list(lane.workspace), "cost": lane.cost}
         self._append(lane.record.number, begun)
@@ -396,8 +439,12 @@ class Journal:
             self.flush()
             self._sync()
         finally:
-            os.close(self._file)
-            self._file = -1
+            self._let_go()
+
+    def _let_go(self) -> None:
+        os.close(self._file)
+        self._file = -1
+        _LOCKED.discard(self._held)
 
     # ---------------------------------------------------------------------------------------- writing
 
@@ -406,10 +453,43 @@ class Journal:
             payload = self._codec.encode((number, event))
         except OSError as error:  # a blob could not be written
             raise self._full(error) from None
-        except Exception as error:  # a field that is no plain data
-            raise JournalError(f"{_named(event)} cannot be journaled: {error}") from error
+        except Exception as error:  # a field that is no plain data: that must not end everybody's runs
+            payload = self._mended(number, event, error)
         self._pending.append(_FRAME.pack(len(payload), xxh32_intdigest(payload)))
         self._pending.append(payload)
+
+    def _mended(self, number: int, event: Any, error: Exception) -> bytes:
+        """The record of what cannot be encoded as it is, with what can be; and a warning, once a name."""
+        try:
+            payload = self._codec.encode_mended((number, event))
+            if isinstance(event, dict):
+                begun = cast("dict[str, Any]", event)
+                if not self._is_same(number, payload, begun["identity"]):
+                    why = {_UNJOURNALED: f"{type(error).__name__}: {error}"[:500]}
+                    payload = self._codec.encode_mended((number, begun | {"problem": why}))
+        except JournalError:
+            raise
+        except OSError as full:
+            raise self._full(full) from None
+        except Exception:
+            raise JournalError(f"{_named(event)} cannot be journaled: {error}") from error
+        name = _named(event)
+        if name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(
+                f"{name}: what it gave cannot be journaled as it is ({type(error).__name__}: {error}). The"
+                " run goes on; what is missing is computed again on a resume",
+                stacklevel=2,
+            )
+        return payload
+
+    def _is_same(self, number: int, payload: bytes, identity: bytes) -> bool:
+        """Whether a problem that was mended is still the same problem."""
+        try:
+            begun = cast("Begun", _decode(payload)[1])
+            return RecordedRun(number, begun, self._codec).problem.identity == identity
+        except (JournalError, msgspec.MsgspecError):
+            return False
 
     def _write_out(self, data: bytes) -> None:
         if self._file < 0:
@@ -440,12 +520,18 @@ class Journal:
 
 
 def _named(event: Any) -> str:
+    if isinstance(event, dict):
+        return "a problem"
     return str(getattr(event, "action", None) or getattr(event, "name", None) or type(event).__name__)
 
 
-def _place(problem: Problem, workspace: Workspace) -> bytes:
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _place(identity: bytes, workspace: Workspace) -> bytes:
     """Equal for runs that start from the same problem and the same context."""
-    return problem.identity + workspace.chain((Value,)).digest
+    return identity + workspace.chain((Value,)).digest
 
 
 def _seconds_in(run: RecordedRun) -> float:
@@ -454,23 +540,51 @@ def _seconds_in(run: RecordedRun) -> float:
     return max(ends, default=0.0)
 
 
-def _lock(file: int, path: Path) -> None:
+_LOCKED: set[Any] = set()  # (process, device, inode) of the journals that are being written here
+
+
+def _lock(file: int, path: Path) -> tuple[int, int, int] | None:
     try:
         import fcntl
     except ImportError:  # no advisory locks on this system
-        return
+        return None
+    status = os.fstat(file)
+    held = (os.getpid(), status.st_dev, status.st_ino)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise JournalError(f"{path} is being written by another process: wait for it, or stop it") from None
+        if held in _LOCKED:
+            why = "another executor of this process holds it: close() it first"
+        else:
+            why = "it is being written by another process: wait for it, or stop it"
+        raise JournalError(f"{path}: {why}") from None
+    _LOCKED.add(held)
+    return held
 
 
-def _refuse_unread(log: Log) -> None:
+def _is_unread(entry: Entry | Measured) -> bool:
+    return (entry.kind if isinstance(entry, Entry) else type(entry.held)) is Unread
+
+
+def _refuse_unknown(log: Log) -> None:
     """A run can be looked at without its types, but not gone on with."""
     for run in log.runs:
-        for event in run.events:
-            if isinstance(event, Entry) and event.kind is Unread:
+        for event in (*run.workspace, *run.events):
+            entry = event.entry if isinstance(event, Output) else event
+            if isinstance(entry, Entry) and entry.kind is Unread and not entry.value.why:
                 raise JournalError(
-                    f"{log.folder}: run {run.number} holds {event.value.words()}: import the module that"
+                    f"{log.folder}: run {run.number} holds {entry.value.words()}: import the module that"
                     " defines it (on the command line: --use) before resuming"
                 )
+
+
+def _is_lost(run: RecordedRun) -> bool:
+    """Whether a fork cannot be gone on with, as a value of its context could not be journaled."""
+    lost = next((entry for entry in run.workspace if entry.kind is Unread), None)
+    if lost is not None:
+        warnings.warn(
+            f"run {run.number} forked from a context with {lost.value.words()}: it cannot be resumed; fork"
+            " the run that it came from again",
+            stacklevel=2,
+        )
+    return lost is not None

@@ -8,10 +8,11 @@ processes can share a folder, and opening a stranger's runs no code.
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from xxhash import xxh3_128_digest
 
 from unroller.arrays import is_array, nbytes
 from unroller.codec import BlobStore, Codec
@@ -66,12 +67,16 @@ def _size(value: Any) -> int:
 class DiskMemo:
     """A memo in a folder, behind one in memory.
 
-    Raises MemoError when the folder cannot be used. Safe for several processes at once.
+    Raises MemoError when the folder cannot be opened. Safe for several processes at once. Each record carries
+    a checksum, and a damaged one is a miss. When the disk is full, nothing more is written to it, with one
+    warning: the memo in memory goes on.
     """
 
     def __init__(self, folder: str | Path, max_items: int = 1_000_000) -> None:
         self.folder = Path(folder)
         self.memory = MemoryMemo(max_items)
+        self._writable = True
+        self._unkept: set[str] = set()  # types that were warned of
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sql = sqlite3.connect(
@@ -82,8 +87,8 @@ class DiskMemo:
             self._sql.execute(
                 "CREATE TABLE IF NOT EXISTS memo (id BLOB PRIMARY KEY, record BLOB) WITHOUT ROWID"
             )
-        except (OSError, sqlite3.Error) as error:
-            raise MemoError(f"the memo at {folder} cannot be opened: {error}") from None
+        except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: a path that no system could have
+            raise MemoError(f"the memo at {str(folder)!r} cannot be opened: {error}") from None
         self._codec = Codec(BlobStore(self.folder / "blobs"))
 
     def __len__(self) -> int:
@@ -97,21 +102,38 @@ class DiskMemo:
             row = self._sql.execute("SELECT record FROM memo WHERE id = ?", (id,)).fetchone()
             if row is None:
                 return None
-            value, cost = self._codec.decode_pair(row[0])
-        except (sqlite3.Error, msgspec.MsgspecError, LookupError, OSError):
+            check, record = row[0][:16], row[0][16:]
+            if xxh3_128_digest(id + record) != check:
+                return None
+            value, cost = self._codec.decode_pair(record)
+        except Exception:
             return None  # a damaged record is a miss: it will be computed, and written, again
         self.memory.put(id, value, cost)
         return value, cost
 
     def put(self, id: bytes, value: Any, cost: Cost) -> None:
         self.memory.put(id, value, cost)
+        if not self._writable:
+            return
         try:
             record = self._codec.encode((value, cost))
+            record = xxh3_128_digest(id + record) + record
             self._sql.execute("INSERT OR REPLACE INTO memo VALUES (?, ?)", (id, record))
         except (sqlite3.Error, OSError) as error:
-            raise MemoError(f"the memo at {self.folder} cannot be written: {error}") from None
-        except (TypeError, ValueError, OverflowError) as error:  # a field that is no plain data
-            raise MemoError(f"a {type(value).__name__} cannot be kept on disk: {error}") from error
+            self._writable = False
+            warnings.warn(
+                f"the memo at {self.folder} cannot be written: {error}. What is computed from now on is"
+                " remembered in memory only",
+                stacklevel=2,
+            )
+        except Exception as error:  # a field that is no plain data
+            name = type(value).__name__
+            if name not in self._unkept:
+                self._unkept.add(name)
+                warnings.warn(
+                    f"a {name} cannot be kept on disk, and is remembered in memory only: {error}",
+                    stacklevel=2,
+                )
 
     def close(self) -> None:
         self._sql.close()

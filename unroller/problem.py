@@ -219,8 +219,9 @@ class Problem(BaseModel):
     def __repr__(self) -> str:
         fields = (name for name in FIELDS if name in self.model_fields_set and name != "images")
         said = [f"{name}={getattr(self, name)!r:.80}" for name in fields]
-        pictures = ["images=" + ", ".join("{}x{}".format(*i.size) for i in self.images)] if self.images else []
-        return f"Problem({', '.join([*said, *pictures])})"
+        if self.images:
+            said.append("images=" + ", ".join("{} x {}".format(*image.size) for image in self.images))
+        return f"Problem({', '.join(said)})"
 
     __str__ = __repr__
 

@@ -5,10 +5,14 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
+from contextlib import suppress
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
+from xxhash import xxh32_intdigest
 
 from unroller import (
     STOP,
@@ -34,7 +38,7 @@ from unroller import (
     primitive,
     probe,
 )
-from unroller.faults import JournalError, UnrollerError
+from unroller.faults import Fault, JournalError, UnrollerError
 from unroller.journal import Journal, read_log
 from unroller.workspace import Entry
 
@@ -359,8 +363,6 @@ def test_what_was_charged_is_still_charged_after_a_resume(tmp_path):
 
 
 def test_seconds_go_on_from_where_they_were(tmp_path):
-    import time
-
     @primitive(reads=("question",), writes=Text, stochastic=True)
     def sleepy(view):
         time.sleep(0.05)
@@ -566,8 +568,6 @@ def test_a_value_of_a_type_that_nobody_knows_can_be_listed_but_not_gone_on_with(
     giver = primitive(reads=(), writes=Passing, name="giver")(lambda view: Passing(1))
     with executor(tmp_path / "other", giver, policy=("giver",)) as ex:
         ex.run(problem())
-    from xxhash import xxh32_intdigest
-
     path = tmp_path / "other" / "journal.log"
     data, out = path.read_bytes(), b"unroller journal 1\n"
     starts = frames(path)
@@ -594,6 +594,186 @@ def test_of_two_types_with_one_name_the_one_with_the_same_fields_comes_back(tmp_
     assert type(entry.value) is degrees and type(entry.value) is not radians
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("tail", ["zeros", "begins of records", "lengths that overlap"])
+def test_a_long_tail_that_is_no_record_is_seen_through_at_once(tmp_path, tail):
+    a_journal(tmp_path, 1)
+    record = struct.pack("<II", 200_000, 1) + b"\x92\x00\x81"
+    made = {"zeros": bytes(6 << 20), "begins of records": b"\x92" * (2 << 20)}.get(tail, record * 45_000)
+    with (tmp_path / "journal.log").open("ab") as file:
+        file.write(made)
+    began = time.perf_counter()
+    with suppress(JournalError):
+        assert read_log(tmp_path).torn_bytes == len(made)
+    assert time.perf_counter() - began < 2
+
+
+# -------------------------------------------------------------------------------- made up by somebody else
+
+
+def made_up(folder, *records):
+    folder.mkdir(exist_ok=True)
+    payloads = [msgspec.msgpack.encode((0, record)) for record in records]
+    frames = [struct.pack("<II", len(p), xxh32_intdigest(p)) + p for p in payloads]
+    (folder / "journal.log").write_bytes(b"unroller journal 1\n" + b"".join(frames))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *[5, [1], {1: "t"}, {}, {"task": "t", "images": 5}, {"task": "t", "self": 1}, {"task": "T T"}],
+        *[{"task": "t", "images": [{"type": "Text", "text": "a"}]}, {"task": "t", "pose": {"type": "Text"}}],
+        {"task": "t", "images": [{"type": "Image", "pixels": "/etc/hostname"}]},
+        {"task": "t", "images": [{"type": "Image", "pixels": None}]},
+    ],
+    ids=repr,
+)
+def test_a_problem_that_is_none_is_a_damaged_record(tmp_path, fields):
+    made_up(tmp_path, {"type": "begun", "problem": fields})
+    with pytest.raises(JournalError, match="damaged"):
+        _ = read_log(tmp_path).runs[0].problem
+
+
+def test_a_journal_opens_no_picture_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("unroller.images.open_image", lambda path: pytest.fail(f"opened {path}"))
+    for n, fields in enumerate([{"images": ["/a/b.jpg"]}, {"images": "/a/b.jpg"}, {"pose": "/a/b"}]):
+        made_up(tmp_path / str(n), {"type": "begun", "problem": {"task": "t"} | fields})
+        with pytest.raises(JournalError, match="damaged record"):
+            read_log(tmp_path / str(n))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        *[["numpy", "float33", [1], b"1234"], ["numpy", "O", [1], b"12345678"]],
+        ["numpy", "uint8", [5], b"1"],
+        *[["numpy", "uint8", [-1], b"1"], ["numpy", "uint8", "a", b"1"], ["numpy", 5, [1], b"1"], 5, []],
+        ["numpy", "uint8", [1], "../../etc/passwd"],
+    ],
+    ids=repr,
+)
+def test_a_damaged_array_is_a_journal_error(tmp_path, packed):
+    array = msgspec.msgpack.Ext(1, msgspec.msgpack.encode(packed))
+    measured = {"type": "measured", "id": b"", "name": "p", "value": array}
+    made_up(tmp_path, {"type": "begun", "problem": {"task": "t"}}, measured)
+    with pytest.raises(JournalError):
+        read_log(tmp_path)
+
+
+def test_looking_at_runs_reads_no_pictures_and_neither_does_resuming(tmp_path):
+    x = problem(images=[np.zeros((40, 40, 3), np.uint8)])
+    think, calls = counted()
+    with executor(tmp_path, think) as ex:
+        ex.run(x)
+    for blob in (tmp_path / "blobs").iterdir():
+        blob.unlink()
+    (recorded,) = read_log(tmp_path).runs
+    assert recorded.identity == x.identity and recorded.ended and recorded.asked == problem()
+    assert recorded.pictures == 1
+    with executor(tmp_path, think, resume=True) as ex:
+        assert ex.run(x).output == Text("think a")
+    assert calls == ["a"]
+    with pytest.raises(JournalError, match="missing or damaged"):
+        _ = recorded.problem
+
+
+# ------------------------------------------------------------------------------- what cannot be journaled
+
+
+class Anything(Value):
+    thing: object
+
+
+def given(folder, thing, again=False):
+    calls = []
+
+    @primitive(reads=("question",), writes=Anything, version="1")
+    def giver(view):
+        calls.append(view.question)
+        return Anything(thing if view.question == "odd" else 1)
+
+    think, _ = counted(reads=("question", Anything))
+    with executor(folder, giver, think, policy=("giver", "think"), resume=again) as ex:
+        runs = list(ex.map([problem("odd"), problem("even")]))
+    return runs, calls
+
+
+def first_thing(folder):
+    return next(e for e in read_log(folder).runs[0].events if isinstance(e, Entry)).value.thing
+
+
+OBJECTS = np.array([object()])
+ODD = [object(), 2**70, OBJECTS, OBJECTS.repeat(1000), np.zeros(2, "f4,f4"), 1j, {(1,): {1j}}]
+
+
+@pytest.mark.parametrize("thing", ODD, ids=lambda thing: repr(thing)[:20])
+def test_what_cannot_be_journaled_ends_nobodys_run_and_is_computed_again_on_a_resume(tmp_path, thing):
+    with pytest.warns(UserWarning, match="giver: what it gave cannot be journaled as it is") as warned:
+        first, _ = given(tmp_path, thing)
+    assert len(warned) == 1 and not any(run.faults for run in first)
+    held = [e.value for run in read_log(tmp_path).runs for e in run.events if isinstance(e, Entry)]
+    assert any("Anything, which could not be journaled" in value.words() for value in held)
+    second, calls = given(tmp_path, thing, again=True)
+    assert calls == ["odd"] and [run.output for run in second] == [run.output for run in first]
+    assert [type(e) for run in second for e in run.events] == [type(e) for run in first for e in run.events]
+
+
+@pytest.mark.parametrize("side", [3, 3000])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *["complex64", "complex128", "longdouble", "datetime64[s]", "timedelta64[ns]", "U3"],
+        *[">f4", ">c16", ">M8[s]"],
+    ],
+)
+def test_arrays_of_every_plain_type_come_back(tmp_path, dtype, side):
+    array = np.arange(side).astype("int64" if "64[" in dtype or "M8" in dtype else "uint8").astype(dtype)
+    given(tmp_path, array)
+    back = first_thing(tmp_path)
+    assert back.dtype == array.dtype and np.array_equal(back, array)
+
+
+def test_a_conjugated_tensor_comes_back(tmp_path):
+    torch = pytest.importorskip("torch")
+    tensor = torch.arange(300).to(torch.complex128).mul(1 + 2j).conj()
+    given(tmp_path, tensor)
+    back = first_thing(tmp_path)
+    assert back.equal(tensor.resolve_conj())
+
+
+def test_half_a_character_is_spelled_out(tmp_path):
+    with pytest.warns(UserWarning, match="surrogates not allowed"):
+        given(tmp_path, {"a\udc80": ["b\udc81"]})
+    back = first_thing(tmp_path)
+    assert back == {"a\\udc80": ["b\\udc81"]}
+
+
+def test_half_a_character_in_an_error_or_a_file_name_ends_nobodys_run(tmp_path):
+    @primitive(reads=("question",), writes=Text)
+    def think(view):
+        raise ValueError("a\udc80")
+
+    x = problem(images=[Image(np.zeros((4, 4, 3), np.uint8), source="a\udc80.png")])
+    with pytest.warns(UserWarning, match="surrogates"), executor(tmp_path, think) as ex:
+        ex.run(x)
+    (run,) = read_log(tmp_path).runs
+    assert run.problem.identity == x.identity and run.ended
+    assert [e.message for e in run.events if isinstance(e, Fault)] == ["a\\udc80"]
+
+
+def test_a_fork_from_what_could_not_be_journaled_is_left_out_of_a_resume(tmp_path):
+    giver = primitive(reads=(), writes=Anything, name="giver")(lambda view: Anything(1j))
+    options = {"policy": ("giver",)}
+    with executor(tmp_path, giver, **options) as ex:
+        with pytest.warns(UserWarning, match="giver: what it gave cannot be journaled"):
+            run = ex.run(problem())
+        with pytest.warns(UserWarning, match="a problem: what it gave cannot be journaled"):
+            ex.run(run.at(1))
+    with pytest.warns(UserWarning, match="run 1 forked from a context with a Anything"):
+        runs = executor(None, giver, policy=("giver",)).resume(tmp_path)
+    assert [run.number for run in runs] == [0]
+
+
 # --------------------------------------------------------------------------------------- who may write it
 
 
@@ -608,13 +788,20 @@ def test_a_journal_that_exists_is_not_written_over(tmp_path):
 def test_a_second_writer_is_refused_until_the_first_closes(tmp_path):
     think, _ = counted()
     first = executor(tmp_path, think)
-    with pytest.raises(JournalError, match="is being written by another process"):
+    with pytest.raises(JournalError, match=r"another executor of this process holds it: close\(\) it first"):
         executor(tmp_path, think, resume=True)
     code = f"from unroller.journal import Journal; Journal({str(tmp_path)!r}, resume=True)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "is being written by another process" in other.stderr
     first.close()
     executor(tmp_path, think, resume=True).close()
+
+
+def test_a_path_that_no_system_could_have_is_a_clear_error():
+    with pytest.raises(JournalError, match="null byte"):
+        Journal("a\0b")
+    with pytest.raises(JournalError, match="null byte"):
+        read_log("a\0b")
 
 
 def test_a_closed_journal_takes_no_more(tmp_path):

@@ -5,7 +5,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from unroller import Cost, DepthMap, Executor, Image, Problem, Text, Value, decoder, primitive
+from unroller import Answer, Cost, DepthMap, Executor, Image, Problem, Text, Value, decoder, primitive
 from unroller.faults import MemoError
 from unroller.memo import DiskMemo, MemoryMemo, as_memo
 
@@ -16,6 +16,11 @@ def key(n):
 
 def depth(value=1.0, side=32):
     return DepthMap(np.full((side, side), value, np.float32))
+
+
+def put_all(memo, values):
+    for n, value in values.items():
+        memo.put(key(n), value, Cost())
 
 
 @decoder(task="words", writes=Text)
@@ -156,18 +161,60 @@ def test_a_file_in_the_way_of_the_folder_is_a_clear_error(tmp_path):
             DiskMemo(place)
 
 
+def test_a_path_that_no_system_could_have_is_a_clear_error():
+    with pytest.raises(MemoError, match="cannot be opened: .*null byte"):
+        DiskMemo("a\0b")
+
+
 def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
     (tmp_path / "memo.sqlite").write_bytes(b"these are no tables" * 100)
     with pytest.raises(MemoError, match="cannot be opened"):
         DiskMemo(tmp_path)
 
 
-def test_a_value_that_is_no_plain_data_is_a_clear_error(tmp_path):
+def test_a_value_that_is_no_plain_data_is_kept_in_memory_with_one_warning(tmp_path):
     class Odd(Value):
         thing: object
 
-    with pytest.raises(MemoError, match="a Odd cannot be kept on disk"):
-        DiskMemo(tmp_path).put(key(1), Odd(object()), Cost())
+    memo = DiskMemo(tmp_path)
+    with pytest.warns(UserWarning, match="a Odd cannot be kept on disk") as warned:
+        put_all(memo, {1: Odd(object()), 2: Odd(2**70)})
+    assert len(warned) == 1 and memo.get(key(2)) and len(memo) == 0
+    memo.put(key(3), Text("a"), Cost())
+    assert len(memo) == 1
+
+
+def test_a_flipped_bit_anywhere_in_a_record_is_a_miss(tmp_path):
+    first = DiskMemo(tmp_path)
+    first.put(key(1), Answer("left", ("left", "right"), 0, (0.75, 0.25)), Cost(1, 2, 0.5))
+    first.put(key(2), np.arange(3.0), Cost())
+    for id in (key(1), key(2)):
+        ((whole,),) = first._sql.execute("SELECT record FROM memo WHERE id = ?", (id,)).fetchall()
+        for at in range(8 * len(whole)):
+            flipped = bytearray(whole)
+            flipped[at // 8] ^= 1 << at % 8
+            first._sql.execute("UPDATE memo SET record = ? WHERE id = ?", (bytes(flipped), id))
+            first.memory = MemoryMemo()
+            assert first.get(id) is None
+
+
+@pytest.mark.parametrize("record", [None, 5, "text", b"", 0.5])
+def test_a_record_of_another_kind_is_a_miss(tmp_path, record):
+    memo = DiskMemo(tmp_path)
+    memo._sql.execute("INSERT INTO memo VALUES (?, ?)", (key(1), record))
+    assert memo.get(key(1)) is None
+
+
+@pytest.mark.parametrize("full", ["the tables", "the arrays"])
+def test_a_full_disk_ends_no_run_and_is_warned_of_once(tmp_path, full):
+    memo = DiskMemo(tmp_path)
+    if full == "the tables":
+        memo._sql.execute("PRAGMA max_page_count = 1")
+    else:
+        (tmp_path / "blobs").write_text("in the way")
+    with pytest.warns(UserWarning, match="cannot be written.*in memory only") as warned:
+        put_all(memo, {n: Text("x" * 100_000) if full == "the tables" else depth(n) for n in range(3)})
+    assert len(warned) == 1 and all(memo.get(key(n)) for n in range(3))
 
 
 def test_two_memos_on_one_folder_see_each_others_values(tmp_path):

@@ -95,6 +95,18 @@ def test_a_path_that_is_no_file_is_refused(tmp_path):
             open_image(path)
 
 
+@pytest.mark.parametrize("form", ["EPS", "ICO", "TGA"])
+def test_formats_that_programs_other_than_pillow_or_nobody_should_read_are_refused(form, monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript was called"))
+    with pytest.raises(ImageError, match="not an image that can be read"):
+        decode_image(saved(Pillow.fromarray(halves()), form))
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM"])
+def test_the_formats_that_cameras_and_programs_write_are_read(form):
+    assert near(decode_image(saved(Pillow.fromarray(halves()), form)).pixels[10, 5], RED)
+
+
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImageError, match="a device or a pipe"):

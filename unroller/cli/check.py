@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Line
 
 from unroller.cli.exits import Exit
+from unroller.cli.options import names_of, split
 from unroller.cli.terminal import line, one_line, print_json, safe, stdout, waiting
+from unroller.cli.used import Used, file_as_module
 from unroller.faults import UnknownName
 from unroller.registry import GROUPS, near, registered
 
@@ -19,7 +22,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 EXAMPLE = """[bold]Examples[/bold]
   unroller check my_plugins:motion            [dim]an object of a module in this folder[/dim]
+  unroller check my_plugins.py:motion         [dim]the same, as a file[/dim]
   unroller check camera_pose_estimate         [dim]anything that is registered, by its name[/dim]
+  unroller check depth -b classical           [dim]with a real backend in place of a stand-in[/dim]
 
 Ends with 0 when every target keeps its contract, and with 3 when one does not."""
 
@@ -30,39 +35,98 @@ def check(
         list[str],
         typer.Argument(metavar="TARGET...", help="package.module:object, or a registered name."),
     ],
+    use: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--use",
+            "--plugin",
+            metavar="MODULE:OBJECT",
+            help="What a target counts on and nobody registered; targets may be named in it. Repeatable.",
+        ),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend",
+            "-b",
+            help="Who provides capabilities, by name or module:object. Default: a stand-in.",
+            autocompletion=names_of("backends"),
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Check that a primitive, decoder, policy or backend keeps its contract."""
-    from unroller.check import check_path
-    from unroller.cli.used import here_on_path
+    from unroller.check import StandIn
+    from unroller.cli.setup import backend_of
+    from unroller.cli.used import here_on_path, used
 
     here_on_path()
+    brought = used(use or ())
+    own = {str(one.name): one for one in brought.backends}
+    backends: list[Any] | None = [own.get(name) or backend_of(name) for name in split(backend)] or None
+    if backends is None and own:
+        backends = [StandIn(), *own.values()]
     documents: list[dict[str, Any]] = []
     for target in targets:
-        path = path_of(target)
         with waiting(f"checking {target} …"):
-            findings = check_path(path)
-        found = [msgspec.to_builtins(finding) for finding in findings.lines]
-        documents.append({"target": path, "ok": findings.ok, "findings": found})
+            found = _checked(target, brought, backends)
+        documents.append(found)
         if not as_json:
-            _show(stdout(), documents[-1])
+            _show(stdout(), found)
     if as_json:
         print_json(documents)
     if not all(document["ok"] for document in documents):
         raise typer.Exit(Exit.MISSING)
 
 
-def path_of(target: str) -> str:
+def _checked(target: str, brought: Used, backends: list[Any] | None) -> dict[str, Any]:
+    """The findings about a target as plain data. Raises UnknownName, PluginError."""
+    from unroller.check import check, check_path
+
+    options: dict[str, Any] = {
+        "backends": backends,
+        "primitives": brought.primitives,
+        "probes": brought.probes,
+    }
+    mine = brought_as(brought)
+    if target in mine:
+        return {"target": target} | check(mine[target], **options).to_dict()
+    path = path_of(target, mine)
+    return {"target": path} | check_path(path, **options).to_dict()
+
+
+def brought_as(brought: Used) -> dict[str, Any]:
+    """What `--use` brought, by the names that a target may be called by."""
+    named = {one.name: one for one in (*brought.primitives, *brought.decoders, *brought.probes)}
+    named |= {str(one.name): one for one in brought.backends}
+    named |= {kind.__name__: kind for kind in brought.values}
+    return named | brought.policies | brought.planners
+
+
+def path_of(target: str, mine: Iterable[str] = ()) -> str:
     """The module:object of a target, which may be a registered name. Raises UnknownName."""
     if ":" in target:
-        return target
+        return file_as_module(target)
     for group in GROUPS:
         point = registered(group).get(target)
         if point is not None:
             return point.value
+    if _is_module(target):
+        raise UnknownName(f"{target!r} is a module: write package.module:object, as {target}:my_primitive")
     groups = ("primitives", "decoders", "policies", "backends")
-    known = [name for group in groups for name in registered(group)]
-    raise UnknownName(f"nothing is registered as {target!r}.{near(target, known)}")
+    known = [*mine, *(name for group in groups for name in registered(group))]
+    raise UnknownName(
+        f"nothing is registered as {target!r}: write package.module:object.{near(target, known)}"
+    )
+
+
+def _is_module(target: str) -> bool:
+    if target.endswith(".py"):
+        return True
+    try:
+        return find_spec(target) is not None
+    except (ImportError, ValueError, AttributeError):
+        return "." in target
 
 
 def _show(console: Console, document: dict[str, Any]) -> None:
@@ -73,7 +137,7 @@ def _show(console: Console, document: dict[str, Any]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for finding in document["findings"]:
+    for finding in document["lines"]:
         mark, style = marks[finding["level"]]
         found = line(one_line(finding["found"], 600), "" if finding["level"] == "ok" else style)
         table.add_row(Line(f"  {mark}", style), line(finding["subject"], "dim"), found)

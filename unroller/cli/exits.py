@@ -38,7 +38,7 @@ MEANING = {
     Exit.FINE: "fine",
     Exit.NO_OUTPUT: "the run ended without an output (its faults say why); doctor found a problem",
     Exit.USAGE: "bad usage or bad input: an option, a name, a picture, a budget",
-    Exit.MISSING: "a capability, a backend or a plug-in is missing or broken",
+    Exit.MISSING: "a capability, a backend or a plug-in is missing or broken; check found a broken contract",
     Exit.DISK: "journal or disk trouble: what was finished before is kept",
     Exit.BUG: "something unexpected; UNROLLER_DEBUG=1 shows the traceback",
     Exit.INTERRUPTED: "interrupted: the journal is kept, and how to resume is printed",

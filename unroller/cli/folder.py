@@ -109,7 +109,7 @@ def write_artefacts(
         try:
             return write() is not None
         except KeyboardInterrupt:
-            note(f"{path} was left out; unroller runs resume {folder} --no-contributions writes it")
+            note(f"{path} was left out; unroller runs report {folder} --no-contributions writes it")
             return False
         except Exception as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from threading import Lock, Timer
 from time import monotonic
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -18,7 +18,16 @@ from rich.text import Text as Line
 from rich.tree import Tree
 
 from unroller.cli.terminal import is_live, line, stderr
-from unroller.cli.words import charged, fault_reason, fault_words, measured_words, title, took, value_words
+from unroller.cli.words import (
+    Told,
+    charged,
+    fault_reason,
+    fault_words,
+    measured_words,
+    title,
+    took,
+    value_words,
+)
 from unroller.decide import Decision
 from unroller.faults import Fault
 from unroller.problem import Problem
@@ -26,6 +35,9 @@ from unroller.scheduler import Event, Measured, Output
 from unroller.workspace import Entry
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+LONG = 1.0
+"""Seconds after which a log is told of a call that has not come back."""
 
 
 class _Row:
@@ -55,6 +67,7 @@ class Unrolling:
         self.task = problem.task
         self.rows: list[_Row] = []
         self.ended = False
+        self._told = Told()
 
     def hear(self, event: Event) -> None:
         """Take in what happened."""
@@ -68,7 +81,7 @@ class Unrolling:
             row.measured = event
         elif isinstance(event, Fault):
             row = self._waiting(event.action, 0) or self._row(event.step, event.action)
-            row.fault = event
+            row.fault = self._told(event)
         else:
             self._output(event)
 
@@ -146,20 +159,52 @@ def _shown(row: _Row, labels: int, names: int, costs: int, ended: bool) -> Line:
     return shown
 
 
-def plain_lines(event: Event) -> list[str]:
-    """An event as lines for a log: no colours, nothing redrawn."""
-    if isinstance(event, Decision):
-        called = ", ".join(str(call) for call in event.calls)
-        return [f"step {event.step + 1}: {called} …"] if called else ["decode …"]
+class PlainLines:
+    """Events as lines for a log: no colours, nothing redrawn, one line a call when it has come back.
+
+    A call that takes longer than LONG is announced (`step 1: depth_estimate …`), from a thread of its own.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._told = Told()
+        self._begun: Timer | None = None
+        self._lock = Lock()
+
+    def hear(self, event: Event) -> None:
+        """Write what happened."""
+        self.close()
+        if isinstance(event, Decision):
+            self._begun = Timer(LONG, self._announce, [event])
+            self._begun.daemon = True
+            self._begun.start()
+        elif isinstance(event, Fault):
+            self._write(fault_words(self._told(event)))
+        elif (words := _plain(event)) is not None:
+            self._write(words)
+
+    def close(self) -> None:
+        """What was under way has come back, or was cut short: announce it no more."""
+        with self._lock:
+            if self._begun is not None:
+                self._begun.cancel()
+            self._begun = None
+
+    def _announce(self, decision: Decision) -> None:
+        called = ", ".join(str(call) for call in decision.calls)
+        with self._lock:
+            if self._begun is not None:
+                self._write(f"step {decision.step + 1}: {called} …" if called else "decode …")
+
+
+def _plain(event: Entry | Measured | Output) -> str | None:
     if isinstance(event, Entry):
         how = "from the memo" if event.hit else took(event.seconds)
         words = value_words(event.value)
-        return [f"step {event.step + 1}: {event.action} wrote {words} ({charged(event.cost)}, {how})"]
+        return f"step {event.step + 1}: {event.action} wrote {words} ({charged(event.cost)}, {how})"
     if isinstance(event, Measured):
-        return [f"step {event.step + 1}: probe {event.name} = {measured_words(event)}"]
-    if isinstance(event, Fault):
-        return [fault_words(event)]
-    return [] if event.entry is None else [f"output: {value_words(event.entry.value)}"]
+        return f"step {event.step + 1}: probe {event.name} = {measured_words(event)}"
+    return None if event.entry is None else f"output: {value_words(event.entry.value)}"
 
 
 @contextmanager
@@ -169,15 +214,14 @@ def watching(
     """Show a run while it runs. Gives a function to tell events to."""
     console = console or stderr()
     if not is_live(console):
-        yield lambda event: _print_lines(console, event)
+        lines = PlainLines(lambda words: console.print(line(words), soft_wrap=True))
+        try:
+            yield lines.hear
+        finally:
+            lines.close()
         return
     unrolling = Unrolling(problem, subtitle)
     with Live(
         get_renderable=unrolling.tree, console=console, refresh_per_second=12, vertical_overflow="visible"
     ):
         yield unrolling.hear
-
-
-def _print_lines(console: Any, event: Event) -> None:
-    for text in plain_lines(event):
-        console.print(line(text), soft_wrap=True)

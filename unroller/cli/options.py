@@ -11,9 +11,10 @@ from typing import Any
 
 from unroller.cost import Budget
 from unroller.decide import Call, Decision, FixedList
-from unroller.faults import BudgetError, PluginError, ProblemError
+from unroller.faults import BudgetError, PluginError, ProblemError, ValueCheckError
 from unroller.problem import Intrinsics, Problem
 from unroller.registry import load, load_all, registered
+from unroller.values import CameraPose
 
 
 def split(texts: Iterable[str] | None) -> list[str]:
@@ -56,6 +57,24 @@ def intrinsics_of(texts: Iterable[str] | None) -> list[Intrinsics]:
             raise ProblemError(f"--intrinsics {text!r}: write four numbers in pixels, fx,fy,cx,cy") from None
         cameras.append(Intrinsics.of({"fx": fx, "fy": fy, "cx": cx, "cy": cy}))
     return cameras
+
+
+def pose_of(text: str | None) -> CameraPose | None:
+    """`--pose "tx ty tz rx ry rz"`: where to look from, in the unit of the depth it is drawn with. Raises
+    ProblemError."""
+    if text is None:
+        return None
+    try:
+        x, y, z, a, b, c = (float(number) for number in text.replace(",", " ").split())
+    except ValueError:
+        raise ProblemError(
+            f'--pose {text!r}: write six numbers, "tx ty tz rx ry rz": right, down, forward, and the'
+            " axis-angle in radians"
+        ) from None
+    try:
+        return CameraPose((x, y, z), (a, b, c), "relative")
+    except ValueCheckError as error:
+        raise ProblemError(f"--pose {text!r}: {error}") from None
 
 
 def calls_of(text: str) -> FixedList:

@@ -8,7 +8,7 @@ from typing import Any
 from unroller.cli.exits import Exit
 from unroller.cli.folder import write_artefacts
 from unroller.cli.result import pose_error, show_files, show_run
-from unroller.cli.terminal import is_live, print_json, stderr, stdout, waiting
+from unroller.cli.terminal import is_live, one_place, print_json, stderr, stdout, waiting
 from unroller.run import Run
 
 Files = list[tuple[str, Path]]
@@ -18,10 +18,16 @@ def show_and_write(run: Run, folder: Path, as_json: bool, contributions: bool | 
     """Print a run that has ended and write what people look at. Returns the files, by what they are."""
     console = stdout()
     if not as_json:
-        # The live tree, where there was one, has told of the faults already.
-        watched = is_live(stderr()) and console.is_terminal
+        # What was shown while it ran has told of the faults already, if it stands in the same place.
+        watched = one_place() or (is_live(stderr()) and console.is_terminal)
         console.print()
-        show_run(console, run.problem, run.events, faults=not watched)
+        show_run(
+            console,
+            run.problem,
+            run.events,
+            faults=not watched,
+            limit=run.executor.budget.seconds,
+        )
         console.print()
     with waiting("writing the report …"):
         files = write_artefacts(run, folder, contributions=contributions)

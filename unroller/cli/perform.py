@@ -47,7 +47,7 @@ def perform_all(
 
 def resume_command(folder: Path, setup: Setup) -> str:
     """The command line that goes on with an interrupted run."""
-    use = "".join(f" --use {path}" for path in setup.use)
+    use = "".join(f" --use {path}" for path in dict.fromkeys([*setup.use, *setup.paths]))
     return f"unroller runs resume {folder}{use}"
 
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from unroller.cli.exits import Exit
-from unroller.cli.terminal import line, one_line, print_json, stdout, waiting
+from unroller.cli.terminal import line, one_line, print_json, safe, stdout, waiting
+from unroller.cli.words import a
 from unroller.cost import FREE
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -160,7 +161,7 @@ def _providers(row: dict[str, Any]) -> Line:
         if names:
             shown.append(", ".join(names), "green")
         else:
-            shown.append(f"nobody: install a {capability}", "red")
+            shown.append(f"nobody: install {a(capability)}", "red")
     return shown
 
 
@@ -194,4 +195,5 @@ def _show_one(console: Console, row: dict[str, Any]) -> None:
 
 def _show_broken(console: Console, broken: dict[str, str]) -> None:
     for name, reason in broken.items():
-        console.print(Line.assemble(("broken  ", "bold red"), (name, "bold"), f": {one_line(reason)}"))
+        who = "" if repr(name) in reason else f"{safe(name)}: "  # most reasons name it themselves
+        console.print(Line.assemble(("broken  ", "bold red"), (who, "bold"), one_line(reason)))

@@ -19,6 +19,7 @@ from rich.text import Text as Line
 from unroller.cli.picture_files import half_blocks, pictures_of
 from unroller.cli.terminal import line, path_link
 from unroller.cli.words import (
+    Told,
     charged,
     fault_words,
     measured_words,
@@ -41,8 +42,12 @@ def show_run(
     events: Sequence[Event],
     steps: bool = True,
     faults: bool = True,
+    limit: float | None = None,
 ) -> None:
-    """Print the output; with `steps` the cost of each step, with `faults` what went wrong in words."""
+    """Print the output; with `steps` the cost of each step, with `faults` what went wrong in words.
+
+    limit: the budget's seconds, shown beside what was taken where that is more.
+    """
     entry = output_of(events)
     if entry is None:
         ended = bool(events) and isinstance(events[-1], Output)
@@ -52,14 +57,20 @@ def show_run(
         show_output(console, problem, entry.value, [e for e in events if isinstance(e, Entry)])
     if steps:
         console.print()
-        console.print(cost_table(events))
+        console.print(cost_table(events, limit))
     failed = [event for event in events if isinstance(event, Fault)]
     if failed and faults:
         console.print()
+        told = Told()
         table = Table.grid(padding=(0, 2))
         for fault in failed:
-            table.add_row(Line("fault", "bold yellow"), Line(fault_words(fault)))
-        console.print(table)
+            label, words = Line("fault", "bold yellow"), Line(fault_words(told(fault)))
+            if console.is_terminal:  # what is too long goes on beneath itself
+                table.add_row(label, words)
+            else:
+                console.print(Line.assemble(label, "  ", words), soft_wrap=True)
+        if console.is_terminal:
+            console.print(table)
 
 
 def show_output(console: Console, problem: Problem, output: Value, context: Sequence[Entry]) -> None:
@@ -135,8 +146,12 @@ def _beside(pose: CameraPose, truth: CameraPose) -> Table:
     table.add_column("")
     for heading in ("right", "down", "forward", "turn x°", "turn y°", "turn z°"):
         table.add_column(heading, justify="right")
-    for name, each in (("estimate", pose), ("truth", truth)):
-        moved = [f"{v + 0.0:.3f}" for v in each.translation]
+    length = math.hypot(*truth.translation)
+    called, moved_by = "truth", truth.translation
+    if pose.scale == "unit" and length > 0:  # two photos show a direction: compare that with a direction
+        called, moved_by = "truth, scaled", tuple(v / length for v in truth.translation)
+    for name, translation, each in (("estimate", pose.translation, pose), (called, moved_by, truth)):
+        moved = [f"{v + 0.0:.3f}" for v in translation]
         turned = [f"{math.degrees(v) + 0.0:.2f}" for v in each.rotation]
         table.add_row(name, *moved, *turned)
     return table
@@ -186,8 +201,8 @@ def _show_pictures(console: Console, output: Value) -> None:
 # ------------------------------------------------------------------------------------------------ costs
 
 
-def cost_table(events: Sequence[Event]) -> Table:
-    """What each step was charged and how long it took."""
+def cost_table(events: Sequence[Event], limit: float | None = None) -> Table:
+    """What each step was charged and how long it took. `limit`: see `show_run`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
     table.add_column("step", justify="right")
     table.add_column("call", style="bold")
@@ -204,23 +219,24 @@ def cost_table(events: Sequence[Event]) -> Table:
         elif isinstance(event, Fault):
             what = Line("refused" if event.phase == "refused" else "failed", "yellow")
             step = "ψ" if event.phase == "decode" else str(event.step + 1)
-            table.add_row(step, line(event.action), what, "", took(event.seconds))
+            cost = "" if event.charged == (0, 0, 0.0) else charged(Cost(*event.charged))
+            table.add_row(step, line(event.action), what, cost, took(event.seconds))
         elif isinstance(event, Output) and event.entry is not None:
             table.add_row("ψ", *_cells(event.entry))
     last = events[-1] if events else None
-    seconds = took(last.seconds) if isinstance(last, Output) else ""
+    seconds = ""
+    if isinstance(last, Output):
+        # Seconds are looked at between steps, and the decoder always runs: a run can take more.
+        over = limit is not None and last.seconds > limit
+        seconds = f"{last.seconds:.2g} s of {limit:g} s" if over else took(last.seconds)
     table.add_section()
-    table.add_row("", "in all", "", _total(total_cost(events)), seconds, style="bold")
+    table.add_row("", "in all", "", charged(total_cost(events)), seconds, style="bold")
     return table
 
 
 def _cells(entry: Entry) -> tuple[Any, ...]:
     how = Line("memo", "cyan") if entry.hit else took(entry.seconds)
     return line(entry.action), line(entry.kind.__name__), charged(entry.cost), how
-
-
-def _total(cost: Cost) -> str:
-    return charged(cost)
 
 
 def show_files(console: Console, files: Sequence[tuple[str, Path]]) -> None:

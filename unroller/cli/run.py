@@ -16,13 +16,17 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 EXAMPLE = """[bold]Examples[/bold]
   unroller run --task pose first.jpg second.jpg
   unroller run --task spatial a.png -q "Where is it?" --choices left,right
-  unroller run --task depth photo.jpg --budget model_calls=4,seconds=30
+  unroller run --task depth a.png b.png --budget model_calls=4,seconds=30
   unroller run --task novel_view photo.jpg --look left,right --open
+  unroller run --task novel_view a.png b.png --pose "0.3 0 0 0 0 0"
   unroller run --task pose a.png b.png --calls camera_pose_estimate
   unroller run --problem rooms:7 --backend classical
   unroller run --task pose a.png b.png --use my_plugins:motion --json
 
 The result goes to stdout, what is said on the way to stderr. Exit codes: unroller --help"""
+
+PATIENCE = 0.5
+"""Seconds after which a log is told that the problem is still being made."""
 
 ASKED, HOW, KEPT = "What is asked", "How it is unrolled", "What is kept and shown"
 
@@ -61,6 +65,16 @@ def run(
         list[str] | None,
         typer.Option("--look", help="Directions to look in: left,right.", rich_help_panel=ASKED),
     ] = None,
+    pose: Annotated[
+        str | None,
+        typer.Option(
+            "--pose",
+            metavar='"TX TY TZ RX RY RZ"',
+            help="A camera to look from, in the first photo's frame: right, down, forward in the unit of the "
+            "depth, then the axis-angle in radians.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
     intrinsics: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,7 +111,8 @@ def run(
         typer.Option(
             "--backend",
             "-b",
-            help="Who provides the capabilities, in order of preference. Default: every one installed.",
+            help="Who provides the capabilities, in order of preference: names, or module:object. "
+            "Default: every one installed.",
             rich_help_panel=HOW,
             autocompletion=names_of("backends"),
         ),
@@ -106,7 +121,7 @@ def run(
         str | None,
         typer.Option(
             "--policy",
-            help="What chooses the calls. Default: schedule.",
+            help="What chooses the calls: a name or a module:object. Default: schedule.",
             rich_help_panel=HOW,
             autocompletion=names_of("policies"),
         ),
@@ -115,7 +130,7 @@ def run(
         str | None,
         typer.Option(
             "--planner",
-            help="Lays out all calls first, in place of a policy.",
+            help="Lays out all calls first, in place of a policy: a name or a module:object.",
             rich_help_panel=HOW,
             autocompletion=names_of("planners"),
         ),
@@ -187,7 +202,7 @@ def run(
 ) -> None:
     """Unroll one problem: build context step by step, then answer from all of it."""
     from unroller.cli.folder import new_folder
-    from unroller.cli.options import budget_of, split
+    from unroller.cli.options import budget_of, pose_of, split
     from unroller.cli.outcome import show_and_write
     from unroller.cli.setup import Setup, brought_by, executor_of
     from unroller.cli.terminal import waiting
@@ -204,15 +219,19 @@ def run(
     )
     with waiting("getting ready …"):
         brought = brought_by(setup)
+    making = f"making the problem {problem} …" if problem is not None else "reading the photos …"
+    with waiting(making, after=PATIENCE):
         fields = {
             "question": question,
             "prompt": prompt,
             "choices": [*split([choices] if choices else None), *(choice or ())],
             "look": tuple(split(look)),
+            "pose": pose_of(pose),
             "intrinsics": intrinsics,
             "seed": seed or None,
         }
         x = _problem(task, [str(photo) for photo in photos or ()], fields, problem, problem_option, brought)
+    with waiting("getting ready …"):
         executor = executor_of(setup, brought, x.task)
     folder = new_folder(x.task, out)
     ended = _kept(executor, x, setup, folder)

@@ -11,10 +11,10 @@ from rich import box
 from rich.table import Table
 
 from unroller.cli.terminal import line, one_line
-from unroller.cli.words import charged, output_of, title, total_cost, value_words
+from unroller.cli.words import charged, counted, output_of, title, total_cost, value_words
 from unroller.decide import Decision
 from unroller.explain import plain
-from unroller.faults import Fault
+from unroller.faults import Fault, UnrollerError
 from unroller.journal import Log, RecordedRun
 from unroller.values import Value
 from unroller.workspace import Entry, Stored
@@ -22,9 +22,19 @@ from unroller.workspace import Entry, Stored
 
 def rows_of(place: Path, log: Log) -> list[dict[str, Any]]:
     """One row a run of a journal; one that says so where it holds none."""
-    return [row_of(place, log, run) for run in log.runs] or [
-        {"folder": str(place), "state": "empty", "started": _started(log)}
-    ]
+    rows: list[dict[str, Any]] = []
+    for run in log.runs:
+        try:
+            rows.append(row_of(place, log, run))
+        except UnrollerError as error:  # its pictures or arrays are gone: the other runs are whole
+            rows.append(damaged(place, error) | {"run": run.number, "started": _started(log)})
+    return rows or [{"folder": str(place), "state": "empty", "started": _started(log)}]
+
+
+def damaged(place: Path, error: Exception) -> dict[str, Any]:
+    """The row of a run that cannot be read, with the reason."""
+    why = str(error) if isinstance(error, UnrollerError) else f"{type(error).__name__}: {error}"
+    return {"folder": str(place), "state": "damaged", "why": why}
 
 
 def row_of(place: Path, log: Log, run: RecordedRun) -> dict[str, Any]:
@@ -90,7 +100,7 @@ def table_of(rows: list[dict[str, Any]], width: int) -> Any:
     several = len({row["folder"] for row in rows}) < len(rows)
     for row in rows:
         name = Path(row["folder"]).name + (f" #{row['run']}" if several and "run" in row else "")
-        faults = f", {row['faults']} faults" if row.get("faults") else ""
+        faults = f", {counted(row['faults'], 'fault')}" if row.get("faults") else ""
         cells = [line(name), line(row.get("asked", ""))]
         if roomy:
             cells += [line(row.get("policy", "")), line(f"{row.get('steps', '')}{faults}")]

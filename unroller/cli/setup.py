@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from unroller.cli.options import calls_of
-from unroller.cli.used import Used, used
+from unroller.cli.used import Used, is_path, load_named, used
 from unroller.executor import Executor
-from unroller.faults import JournalError, ProblemError, UnknownName
+from unroller.faults import JournalError, PluginError, ProblemError, UnknownName
 from unroller.registry import load, load_all, near, registered
 
 FILE = "command.json"
@@ -32,6 +32,13 @@ class Setup(msgspec.Struct, kw_only=True):
     use: list[str] = []
     memo: str | None = None
     strict: bool = False
+
+    @property
+    def paths(self) -> list[str]:
+        """The module:object among its policy, planner and backends: code of the user's own."""
+        named = [(self.policy, "policies"), (self.planner, "planners")]
+        named += [(backend, "backends") for backend in self.backends]
+        return [name for name, group in named if name is not None and is_path(name, group)]
 
     def write(self, folder: Path) -> None:
         """Raises OSError."""
@@ -75,8 +82,7 @@ def executor_of(setup: Setup, brought: Used, task: str | None = None) -> Executo
         policy=_policy(setup, brought),
     )
     if setup.planner is not None:
-        planner = brought.planners.get(setup.planner, setup.planner)
-        executor = executor.extend(planner=planner)
+        executor = executor.extend(planner=_planner(setup.planner, brought))
     executor.broken.update(base.broken)  # `extend` binds what was found, and forgets what was not
     if task is not None:
         executor.decoder(task)
@@ -93,10 +99,24 @@ def _backends(setup: Setup, brought: Used) -> Any:
     if setup.backends:
         own = {str(backend.name): backend for backend in brought.backends}
         unchosen = [backend for name, backend in own.items() if name not in setup.backends]
-        return [*(own.get(name, name) for name in setup.backends), *unchosen]
+        return [*(own.get(name) or backend_of(name) for name in setup.backends), *unchosen]
     if brought.backends:
         return [*brought.backends, *load_all("backends")[0].values()]
     return None
+
+
+def backend_of(name: str) -> Any:
+    """What the executor takes for `--backend NAME`: the name, or the object that a path names."""
+    return load_named(name) if is_path(name, "backends") else name
+
+
+def _planner(name: str, brought: Used) -> Any:
+    if name in brought.planners or not is_path(name, "planners"):
+        return brought.planners.get(name, name)
+    planner = load_named(name)
+    if not callable(getattr(planner, "plan", None)):
+        raise PluginError(f"--planner {name} is no planner: it has no plan(…)")
+    return planner
 
 
 def _policy(setup: Setup, brought: Used) -> Any:
@@ -109,6 +129,8 @@ def _policy(setup: Setup, brought: Used) -> Any:
         return brought.policies[brought.asked[0]] if brought.asked else "schedule"
     if setup.policy in brought.policies:
         return brought.policies[setup.policy]
+    if is_path(setup.policy, "policies"):
+        return load_named(setup.policy)
     if brought.policies and setup.policy not in registered("policies"):
         known = [*brought.policies, *registered("policies")]
         raise UnknownName(f"no policy is called {setup.policy!r}.{near(setup.policy, known)}")

@@ -11,9 +11,10 @@ import math
 import os
 import re
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 from typing import Any, cast
 
 from rich.console import Console
@@ -71,14 +72,38 @@ def is_live(console: Console) -> bool:
 
 
 @contextmanager
-def waiting(what: str) -> Generator[None]:
-    """A spinner on stderr while something takes its time; nothing where nobody looks."""
+def waiting(what: str, after: float | None = None) -> Generator[None]:
+    """A spinner on stderr while something takes its time. Where nobody looks: nothing, or one line if it
+    takes longer than `after` seconds."""
     console = stderr()
-    if not is_live(console):
+    if is_live(console):
+        with console.status(line(what, "dim"), spinner="dots"):
+            yield
+    elif after is not None:
+        with later(after, lambda: console.print(line(what), soft_wrap=True)):
+            yield
+    else:
         yield
-        return
-    with console.status(line(what, "dim"), spinner="dots"):
-        yield
+
+
+@contextmanager
+def later(seconds: float, act: Callable[[], None]) -> Generator[Timer]:
+    """Do something on a thread of its own, unless what is within ends (or cancels it) before."""
+    timer = Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer
+    finally:
+        timer.cancel()
+
+
+def one_place() -> bool:
+    """Whether stdout and stderr end up in the same place, so that what was said need not be said again."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def note(text: str, label: str = "note") -> None:

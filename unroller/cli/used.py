@@ -1,8 +1,8 @@
 """`--use package.module:object`: what a script defines, without registration.
 
-Primitives, decoders, probes, policies, backends, planners and problem sets are told apart by what they
-are. A module without an object (`--use my_plugins`) brings all that it defines. The current folder is put
-at the *end* of the import path, so that a file of the user's never stands in for an installed package.
+Primitives, decoders, probes, policies, backends, planners, problem sets and value types are told apart by
+what they are. A module without an object (`--use my_plugins`) brings all that it defines. The current folder
+is put at the *end* of the import path, so that a file of the user's never stands in for an installed package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import msgspec
 from unroller.decide import FunctionPolicy, Policy
 from unroller.declare import Decoder, Primitive, Probe
 from unroller.faults import PluginError
-from unroller.registry import load_path
+from unroller.registry import load_path, registered
+from unroller.values import Value
 
 
 class Used(msgspec.Struct):
@@ -35,6 +36,7 @@ class Used(msgspec.Struct):
     policies: dict[str, Any] = {}
     planners: dict[str, Any] = {}
     problems: dict[str, Any] = {}
+    values: list[type[Value]] = []
     asked: list[str] = []
 
 
@@ -43,13 +45,13 @@ def used(paths: Iterable[str]) -> Used:
     found = Used()
     for path in paths:
         here_on_path()
-        module, _, name = _file_as_module(path).partition(":")
+        module, _, name = file_as_module(path).partition(":")
         if name:
             thing = _load(f"{module}:{name}", path)
             if not _sort_in(found, thing, name):
                 raise PluginError(
                     f"{path} is a {type(thing).__name__}: --use takes a primitive, decoder, probe, policy,"
-                    " planner, backend or problem set"
+                    " planner, backend, problem set or value type"
                 )
             found.asked += [n for n, held in found.policies.items() if held is thing]
             continue
@@ -62,6 +64,18 @@ def used(paths: Iterable[str]) -> Used:
     return found
 
 
+def is_path(name: str, group: str) -> bool:
+    """Whether this names an object of a module, and not something registered."""
+    return ":" in name and name not in registered(group)
+
+
+def load_named(path: str) -> Any:
+    """The object of `package.module:object` or `folder/file.py:object`, with the current folder on the
+    import path. Raises PluginError."""
+    here_on_path()
+    return _load(file_as_module(path), path)
+
+
 def here_on_path() -> None:
     """Let modules of the current folder be imported, after everything that is installed."""
     here = os.getcwd()
@@ -69,7 +83,7 @@ def here_on_path() -> None:
         sys.path.append(here)
 
 
-def _file_as_module(path: str) -> str:
+def file_as_module(path: str) -> str:
     """Of folder/file.py:object, the file:object, with its folder on the import path."""
     file, colon, name = path.partition(":")
     if not file.endswith(".py"):
@@ -95,14 +109,16 @@ def _load(path: str, given: str) -> Any:
             theirs_at = Path(theirs).resolve()
             if theirs_at not in (mine.resolve(), mine.resolve() / "__init__.py"):
                 raise PluginError(
-                    f"--use {given}: {mine} is hidden by the installed module {theirs_at}: rename it"
+                    f"{given}: {mine} is hidden by the installed module {theirs_at}: rename it"
                 ) from error
         raise
 
 
 def _sort_in(found: Used, thing: Any, name: str) -> bool:
     """Put a thing where it belongs. False if it is none of these."""
-    if isinstance(thing, Decoder):
+    if _is_value_type(thing):
+        found.values.append(thing)  # known by its name since it was made
+    elif isinstance(thing, Decoder):
         found.decoders.append(thing)
     elif isinstance(thing, Probe):
         found.probes.append(thing)
@@ -121,6 +137,10 @@ def _sort_in(found: Used, thing: Any, name: str) -> bool:
     else:
         return False
     return True
+
+
+def _is_value_type(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Value)
 
 
 def _name_of(thing: Any, name: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from unroller.cli.terminal import one_line
 from unroller.cost import FREE, Cost
 from unroller.faults import Fault
@@ -19,7 +21,7 @@ _SCALE = {"metric": "metres", "unit": "up to scale", "none": "pure rotation", "r
 def title(problem: Problem) -> str:
     """What is asked, in a few words: "pose of 2 photos"."""
     count = len(problem.images)
-    photos = f" of {count} photo{'' if count == 1 else 's'}" if count else ""
+    photos = f" of {counted(count, 'photo')}" if count else ""
     asked = problem.question or problem.prompt
     return problem.task + photos + (f": {one_line(asked, 60)}" if asked else "")
 
@@ -85,6 +87,31 @@ def fault_reason(fault: Fault) -> str:
     return why if fault.phase == "refused" else f"{fault.kind}{_tries(fault)}: {why}"
 
 
+class Told:
+    """Remembers the messages of faults: the same one is told in full once, then only where that was."""
+
+    def __init__(self) -> None:
+        self._where: dict[str, str] = {}
+
+    def __call__(self, fault: Fault) -> Fault:
+        """The fault as it is to be told now."""
+        here = "the decoding" if fault.phase == "decode" else f"step {fault.step + 1}"
+        first = self._where.setdefault(fault.message, here)
+        if first is here:
+            return fault
+        return msgspec.structs.replace(fault, message="as above" if first == here else f"as in {first}")
+
+
+def counted(count: int, what: str) -> str:
+    """`1 fault`, `2 faults`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def a(what: str) -> str:
+    """`an AnswerScorer`, `a PoseEstimator`."""
+    return f"{'an' if what[:1].lower() in 'aeiou' else 'a'} {what}"
+
+
 def _tries(fault: Fault) -> str:
     return f" after {fault.attempts} attempts" if fault.attempts > 1 else ""
 
@@ -95,6 +122,8 @@ def total_cost(events: Sequence[Event]) -> Cost:
     for event in events:
         if isinstance(event, (Entry, Measured)):
             cost += event.cost
+        elif isinstance(event, Fault):  # of a call that overran the budget
+            cost += Cost(*event.charged)
         elif isinstance(event, Output) and event.entry is not None:
             cost += event.entry.cost
     return cost

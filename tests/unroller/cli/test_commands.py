@@ -45,7 +45,7 @@ def test_help_lists_the_commands_and_the_exit_codes(unroller):
 @pytest.mark.parametrize(
     "command",
     ["run", "primitives", "check", "doctor", "runs"]
-    + [f"runs {c}" for c in ("list", "show", "explain", "resume")],
+    + [f"runs {c}" for c in ("list", "show", "explain", "report", "resume")],
 )
 def test_every_help_has_an_example(unroller, command):
     said = unroller(*command.split(), "--help")
@@ -56,6 +56,21 @@ def test_every_help_has_an_example(unroller, command):
 def test_an_unknown_command_is_met_with_the_nearest(unroller):
     said = unroller("rnu")
     assert said.code == 2 and "Did you mean 'run'?" in said.err
+
+
+def test_python_dash_m(folder):
+    command = [sys.executable, "-m", "unroller", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("unroller ")
+
+
+def test_help_and_docs_agree_on_the_exit_codes():
+    docs = (Path(__file__).parents[3] / "docs" / "command_line.md").read_text()
+    rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", docs, re.M))
+    assert list(rows) == [str(code.value) for code in MEANING]
+    by_check = [[code for code, words in rows.items() if "check" in words]]
+    by_check += [[str(int(code)) for code, words in MEANING.items() if "check" in words]]
+    assert by_check == [["3"], ["3"]]
 
 
 def test_a_shell_can_complete_names(script):
@@ -141,7 +156,8 @@ def test_a_broken_plug_in_is_shown_with_its_reason(unroller, monkeypatch):
         patched = lambda group: points if group == "primitives" else real(group)  # noqa: E731
         monkeypatch.setattr(f"{place}.registered", patched)
     said = unroller("primitives")
-    assert said.code == 0 and "wreck" in said.out and "no_such_package" in said.out
+    assert said.code == 0 and "no_such_package" in said.out
+    assert said.out.count("wreck") == 2  # in "the plug-in 'wreck' …", and in its path
     assert unroller("primitives", "wreck").code == 3
     said = unroller("doctor", "--no-devices", "--json")
     assert said.code == 1
@@ -181,7 +197,20 @@ def test_check_a_registered_name_and_a_path(unroller, folder):
     fine, wrong = unroller("check", "describe_motion", "mine:wrong", "--json").json
     assert fine["ok"] and not wrong["ok"]
     assert unroller("check", "describe_motion").code == 0
+    assert fine["of"] == "primitive describe_motion" and fine["target"] == "primitives.pose:describe_motion"
+    assert {"level", "subject", "found", "mend"} <= wrong["lines"][0].keys()
     assert unroller("check", "describe_motio").code == 2
+    for module in ("mine", "mine.py", "unroller.check"):
+        said = unroller("check", module)
+        assert said.code == 2 and "write package.module:object" in said.err
+    assert unroller("check", "mine.py:wrong").code == 3
+
+
+def test_check_with_what_a_module_brings(unroller):
+    said = unroller("check", "think", "brood", "riddle", "--use", TOYS, "--json")
+    assert [one["of"] for one in said.json] == ["primitive think", "policy brood", "decoder riddle"]
+    assert unroller("check", "depth_estimate", "--backend", "clasical").code == 3
+    assert unroller("check", "depth_estimate", "--backend", "classical").code == 0
 
 
 # -------------------------------------------------------------------------------- terminals and pipes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from io import StringIO
 
 from rich.console import Console
 
 from unroller import Call, Cost, Decision, Entry, Problem, Text
-from unroller.cli.live import Unrolling, plain_lines
+from unroller.cli import live
+from unroller.cli.live import PlainLines, Unrolling
 from unroller.faults import Fault
 from unroller.scheduler import Measured, Output
 
@@ -49,10 +51,47 @@ def test_long_words_are_cut_at_the_edge():
     assert all(len(line) <= 60 for line in shown(tree, 60).splitlines())
 
 
-def test_plain_lines_tell_the_same_for_a_log():
-    assert plain_lines(Decision((Call("guess"),))) == ["step 1: guess …"]
+def logged(*events):
+    lines = []
+    log = PlainLines(lines.append)
+    for event in events:
+        log.hear(event)
+    log.close()
+    return lines
+
+
+def test_plain_lines_tell_the_same_for_a_log_one_line_a_call():
+    assert logged(Decision((Call("guess"),))) == []
     entry = Entry(b"", "guess", Text("a\nb"), seconds=0.25)
-    assert plain_lines(entry) == ["step 1: guess wrote a b (free, 250 ms)"]
+    assert logged(Decision((Call("guess"),)), entry) == ["step 1: guess wrote a b (free, 250 ms)"]
     refusal = Fault("guess", "NotAllowed", "too dear", 1, phase="refused")
-    assert plain_lines(refusal) == ["step 2: guess was not called: too dear"]
-    assert plain_lines(Output(None)) == []
+    assert logged(refusal) == ["step 2: guess was not called: too dear"]
+    assert logged(Output(None)) == []
+
+
+def test_a_log_is_told_of_a_call_that_takes_long(monkeypatch):
+    monkeypatch.setattr(live, "LONG", 0.01)
+    lines = []
+    log = PlainLines(lines.append)
+    log.hear(Decision((Call("guess"), Call("guess", None, 1))))
+    time.sleep(0.2)
+    log.hear(Entry(b"", "guess", Text("a"), seconds=0.2))
+    assert lines == ["step 1: guess, guess#1 …", "step 1: guess wrote a (free, 200 ms)"]
+    log.hear(Decision((), 1))
+    time.sleep(0.2)
+    log.close()
+    assert lines[-1] == "decode …"
+
+
+def test_the_same_message_is_told_once():
+    """Three calls that fail alike, and the decoder after them."""
+    long = "these photos share too little; take them closer together"
+    faults = [Fault("guess", "InputError", long, step) for step in (0, 1, 1)]
+    last = Fault("riddle", "InputError", long, 2, phase="decode")
+    lines = logged(*faults, last)
+    assert [line.count(long) for line in lines] == [1, 0, 0, 0]
+    assert lines[1].endswith("as in step 1") and lines[3].endswith("as in step 1")
+    tree = Unrolling(Problem(task="riddle"))
+    for fault in faults:
+        tree.hear(fault)
+    assert shown(tree, 200).count(long) == 1 and "as in step 1" in shown(tree, 200)

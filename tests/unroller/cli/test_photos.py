@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+
+from unroller.cli.run import EXAMPLE
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,29 @@ def test_novel_views(unroller, photos, folder):
     assert said.code == 0
     names = {path.name for path in (folder / "kept/output").glob("output-*")}
     assert names == {"output-left.png", "output-right.png"}
+
+
+def test_a_view_from_a_pose(unroller, photos, folder):
+    """From two photos: the depth map in the context gives the picture its parallax."""
+    said = unroller(
+        "run", "--task", "novel_view", *photos, "--pose", "0.3 0 0 0 0 0", "--out", "kept", "--json"
+    )
+    assert said.code == 0, said.err
+    assert "DepthMap" in str(said.json["events"])
+    (view,) = (folder / "kept/output").glob("output-*")
+    assert Pillow.open(view).size == (320, 240)
+
+
+@pytest.mark.parametrize("example", EXAMPLE.splitlines()[1:])
+def test_the_examples_of_the_help_can_work(unroller, photos, folder, example):
+    """Those of its own tasks: their task gets as many photos as it needs."""
+    words = shlex.split(example)
+    if words[:2] != ["unroller", "run"] or "spatial" in words or "--problem" in words or "--use" in words:
+        return
+    given = iter(photos[:2])
+    words = [next(given) if word.endswith((".png", ".jpg")) else word for word in words[1:]]
+    said = unroller(*(word for word in words if word != "--open"))
+    assert said.code == 0, said.err
 
 
 def test_a_problem_set_knows_the_truth(script):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from unroller import Problem
 from unroller.journal import read_log
+
+TOYS = Path(__file__).with_name("toys.py")
+UNROLLER = Path(sys.executable).with_name("unroller")
 
 
 def test_an_answer_goes_to_stdout_and_the_steps_to_stderr(toy):
@@ -43,7 +48,7 @@ def test_a_pose_is_shown_beside_the_truth(toy):
     said = toy("run --problem corridor:7 --calls", "")
     assert "<campose>1.000000 0.000000 0.000000 0.000000 0.100000 0.000000</campose>" in said.out
     assert "90 of 100 matches are inliers" in said.out
-    assert re.search(r"truth\s+2\.000", said.out)
+    assert re.search(r"truth, scaled\s+1\.000", said.out)  # the estimate has no length
     assert "rotation 0.00° · direction 0.00°" in said.out
 
 
@@ -149,3 +154,85 @@ def test_a_report_that_cannot_be_written_does_not_lose_the_answer(toy, monkeypat
     said = toy("run --task riddle -q why --out kept --calls", "")
     assert said.code == 0 and "42" in said.out
     assert "kept/report.html was not written" in said.err and "No space left" in said.err
+
+
+def test_what_a_fault_said_is_said_once(toy):
+    said = toy("run --task riddle -q why --calls stumble,stumble#1,stumble#2")
+    for text in (said.out, said.err):
+        assert text.count("the photos show") == 1
+        assert text.count("as in step 1") == 2 or text.count("was not called") == 2
+
+
+def test_lines_for_a_pipe_have_no_blanks_at_their_end_and_come_once_a_step(toy):
+    said = toy("run --task riddle -q why --policy brood")
+    faults = [line for line in said.out.splitlines() if line.startswith("fault ")]
+    assert faults and all(line == line.rstrip() for line in faults)
+    assert "think …" not in said.err and said.err.count("think wrote") == 2
+
+
+def test_where_both_streams_go_to_one_file_faults_are_told_once(folder):
+    command = [str(UNROLLER), "run", "--use", str(TOYS), "--task", "riddle", "-q", "why"]
+    command += ["--calls", "stumble"]
+    with open("log.txt", "w") as log:
+        assert subprocess.run(command, stdout=log, stderr=log, check=False).returncode == 0
+    assert Path("log.txt").read_text().count("the photos show") == 1
+
+
+def test_more_seconds_than_the_budget_are_shown(toy):
+    said = toy("run --task riddle -q why --budget seconds=0.01 --out kept --calls nap,nap#1")
+    assert re.search(r"in all +1 call +0\.6\d? s of 0\.01 s", said.out)
+    assert "s of 0.01 s" in toy("runs show kept").out
+    assert " s of " not in toy("run --task riddle -q why --budget seconds=60 --calls think").out
+
+
+def test_a_policy_a_planner_and_a_backend_by_path(unroller, folder):
+    (folder / "my_paths.py").write_text(
+        TOYS.read_text() + "class Steps:\n"
+        "    name = 'steps'\n"
+        "    def plan(self, problem, *_, **__):\n"
+        "        from unroller import Plan\n"
+        "        return Plan.chain('think')\n"
+        "class Weak:\n"
+        "    name, fingerprint, provides = 'weak', '1', ()\n"
+    )
+    asked = ["run", "--use", "my_paths:think", "--use", "my_paths:riddle", "--task", "riddle", "-q", "why"]
+    for given in ("my_paths:think_once", "my_paths.py:think_once"):
+        said = unroller(*asked, "--policy", given)
+        assert said.code == 0 and re.search(r"1 +think ", said.out), said.err
+    said = unroller(*asked, "--backend", "my_paths:Weak", "--calls", "think", "--json", "--out", "kept")
+    assert said.code == 0 and said.json["run"]["backends"] == ["weak"]
+    assert unroller(*asked, "--planner", "my_paths:think").code == 3
+    assert unroller(*asked, "--policy", "my_paths:nothing").code == 3
+    said = unroller(*asked, "--policy", "my_paths:Thinc")
+    assert said.code == 3 and "my_paths:Thinc" in said.err
+
+
+def test_a_path_in_a_folder_is_not_imported_unless_it_is_named_again(unroller, folder):
+    (folder / "my_named.py").write_text(TOYS.read_text())
+    asked = ["run", "--use", "my_named:think", "--use", "my_named:riddle", "--task", "riddle", "-q", "why"]
+    assert unroller(*asked, "--policy", "my_named:think_once", "--out", "kept").code == 0
+    said = unroller("runs", "explain", "kept", "--use", "my_named:think", "--use", "my_named:riddle")
+    assert said.code == 2 and "--use my_named:think_once" in said.err
+    again = ["--use", "my_named:think", "--use", "my_named:riddle", "--use", "my_named:think_once"]
+    said = unroller("runs", "explain", "kept", *again)
+    assert said.code == 0 and "step 1: think" in said.out
+
+
+def test_a_problem_that_takes_long_to_make_is_announced(toy, monkeypatch):
+    from unroller.cli import run
+
+    monkeypatch.setattr(run, "PATIENCE", 0.05)
+    assert "making the problem slow:3 …" in toy("run --problem slow:3 --calls=").err
+    assert "making the problem" not in toy("run --problem corridor:3 --calls=").err
+
+
+@pytest.mark.parametrize("given", ["1 2 3", "a b c d e f", "0 0 0 9 0 0", "nan 0 0 0 0 0"])
+def test_a_pose_that_is_none_is_refused(toy, given):
+    said = toy("run --task riddle -q why --calls=", "--pose", given)
+    assert said.code == 2 and "--pose" in said.err
+
+
+def test_a_pose_reaches_the_problem(toy):
+    toy("run --task riddle -q why --calls= --out kept", "--pose", "-0.3 0 1e-1, 0 0.1 0")
+    pose = read_log("kept").runs[0].problem.pose
+    assert (pose.translation, pose.rotation, pose.scale) == ((-0.3, 0, 0.1), (0, 0.1, 0), "relative")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def test_list(unroller, toy, kept):
     assert said.code == 0
     first, second = said.out.splitlines()[-2:]
     assert "first" in first and "riddle: why" in first and "done" in first and "42" in first
-    assert "second" in second and "1 faults" in second and "no output" in second
+    assert "second" in second and "1 fault " in second and "no output" in second
     assert [row["state"] for row in unroller("runs", "list", "--json").json] == ["done", "no output"]
 
 
@@ -86,10 +87,75 @@ def test_explain_writes_nothing_to_the_journal(toy, kept):
     assert (kept / "journal.log").read_bytes() == before
 
 
-def test_an_ended_run_resumes_as_it_was(toy, kept):
-    said = toy("runs resume first", "--json")
-    assert said.code == 0 and said.json["output"]["text"] == "42"
-    assert len(read_log(kept).runs) == 1
+def test_an_ended_run_is_not_resumed_and_nothing_is_written(toy, unroller, kept):
+    before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    for command in ("first", ""):
+        said = unroller("runs", "resume", *command.split())
+        assert said.code == 0 and "nothing to resume" in said.err and said.out == ""
+    assert "unroller runs show runs/first" in toy("runs resume first").err
+    assert toy("runs resume first --json").json["exit"] == 0
+    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+
+
+def test_resume_takes_the_newest_that_has_not_ended(toy, kept):
+    said = toy("run --task riddle -q why --strict --out runs/second --calls stumble")
+    assert said.code == 1
+    toy("run --task riddle -q why --calls= --out runs/third")
+    assert "runs resume runs/second" in toy("runs resume").err
+    assert "there are no runs" in toy("runs resume --root elsewhere").err
+
+
+def test_a_report_is_written_again_from_the_journal(toy, kept):
+    written = (kept / "run.json").read_text()
+    journal = (kept / "journal.log").read_bytes()
+    (kept / "report.html").unlink()
+    (kept / "run.json").unlink()
+    said = toy("runs report first")
+    assert said.code == 0 and "runs/first/report.html" in said.out
+    assert (kept / "report.html").exists() and (kept / "journal.log").read_bytes() == journal
+    first, again = json.loads(written), json.loads((kept / "run.json").read_text())
+    assert (again["events"], again["seconds"]) == (first["events"], first["seconds"])
+
+
+def test_list_takes_its_folder_either_way(unroller, kept):
+    for given in (["runs"], ["--root", "runs"], ["--root=runs", "runs"]):
+        assert "first" in unroller("runs", "list", *given).out
+    assert unroller("runs", "list", "elsewhere", "--root", "runs").code == 2
+
+
+def test_a_journal_with_a_value_type_of_a_module(script, folder):
+    """Read in processes of their own: in one that has imported the module, its type is known."""
+    (folder / "smells.py").write_text(
+        "from unroller import Answer, Value, decoder, primitive\n"
+        "class Smell(Value, frozen=True, eq=False):\n"
+        "    nose: str\n"
+        "    def words(self): return f'it smells of {self.nose}'\n"
+        "@primitive(reads=('question',), writes=Smell)\n"
+        "def sniff(view): return Smell('smoke')\n"
+        "@decoder(task='smelling', reads=(Smell,), writes=Answer)\n"
+        "def smelling(view): return Answer(view.current(Smell)[-1].nose)\n"
+    )
+    asked = "run --use smells --task smelling -q what --calls sniff --out runs/one"
+    assert script(*asked.split()).returncode == 0
+    for command in ("show --json", "list", "show"):
+        said = script("runs", *command.split(), "--use", "smells")
+        assert said.returncode == 0 and "smo" in said.stdout, said.stderr
+    assert script("runs", "explain", "--use", "smells").stdout.count("it smells of smoke") == 1
+    assert '"nose": "smoke"' in script("runs", "show", "--json", "--use", "smells:Smell").stdout
+    said = script("runs", "show")
+    assert said.returncode == 0 and "Smell: this value type is not known here" in said.stderr
+    assert "--use smells" in said.stderr
+    said = script("runs", "list")
+    assert said.returncode == 0 and "smoke" in said.stdout
+
+
+def test_list_shows_a_journal_that_breaks_the_reader(unroller, kept, monkeypatch):
+    def broken(_):
+        raise ZeroDivisionError("at the core")
+
+    monkeypatch.setattr("unroller.journal.read_log", broken)
+    (row,) = unroller("runs", "list", "--json").json
+    assert row["state"] == "damaged" and "at the core" in row["why"]
 
 
 def test_a_journal_of_several_runs(toy, unroller):
@@ -102,16 +168,23 @@ def test_a_journal_of_several_runs(toy, unroller):
     assert said.out.count("riddle: number") == 3 and "--run N" in said.out
     assert "thought about number 1?" in unroller("runs", "show", "kept", "--run", "1", "--json").out
     assert unroller("runs", "show", "kept", "--run", "7").code == 4
+    assert "all 3 runs have ended" in toy("runs resume kept").err
+    said = toy("runs report kept --json")
+    assert said.code == 0 and len(said.json) == 3
+    assert Path("kept/report-2.html").exists()
+    journal = Path("kept/journal.log")
+    journal.write_bytes(journal.read_bytes()[:-3])  # killed before the end of the last
     said = toy("runs resume kept")
     assert said.code == 0 and said.out.count("done") == 3
-    assert len(toy("runs resume kept --json").json) == 3
+    assert "all 3 runs have ended" in toy("runs resume kept").err
 
 
-def test_resume_does_not_import_what_a_folder_names(unroller, kept):
+def test_resume_does_not_import_what_a_folder_names(unroller, toy):
     """A folder somebody sent must not choose what code runs."""
+    toy("run --task riddle --policy brood --strict -q why --out runs/first")
     said = unroller("runs", "resume", "first")
     assert said.code == 2
-    assert f"was started with --use {TOYS}" in said.err and "think_once" in said.err
+    assert f"was started with --use {TOYS}" in said.err and "brood" in said.err
 
 
 def test_interrupt_and_resume(script, folder):

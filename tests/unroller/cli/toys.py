@@ -74,3 +74,9 @@ def corridor(seed, task="whereabouts", broken=False):
     grey = np.full((8, 8, 3), seed, np.uint8)
     truth = {"truth": {"pose": [2.0, 0.0, 0.0, 0.0, 0.1, 0.0]}}
     return Problem(task=task, images=(grey, grey + 1), metadata=truth)
+
+
+def slow(seed):
+    """A problem set that takes its time."""
+    time.sleep(0.3)
+    return corridor(seed)
