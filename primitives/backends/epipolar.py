@@ -138,6 +138,31 @@ def rotated_residuals(R: Array, rays_a: Array, points_b: Array, K_b: Array) -> A
     return points_b - projected(rays_a @ R.T, K_b)[0]
 
 
+def turn_distances(
+    R: Array, points_a: Array, points_b: Array, rays_a: Array, rays_b: Array, K_a: Array, K_b: Array
+) -> Array:
+    """How far (N,) matches lie from a rotation, shared out over both photos as Sampson's distance
+    is: a wide turn magnifies the noise of one photo's margin in the other."""
+    in_b = (rotated_residuals(R, rays_a, points_b, K_b) ** 2).sum(axis=1)
+    in_a = (rotated_residuals(R.T, rays_b, points_a, K_a) ** 2).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(in_a * in_b / np.maximum(in_a + in_b, 1e-18))
+
+
+def best_step(R: Array, rays_a: Array, rays_b: Array) -> Array:
+    """The direction t (3,) beside a known rotation, its sign arbitrary: that most nearly in all
+    planes of matched rays, iteratively re-weighted."""
+    normals = np.cross(rays_a @ R.T, rays_b)  # (N, 3) of length about the parallax
+    weights = np.ones(len(normals))
+    t = np.array([1.0, 0, 0])
+    for _ in range(10):
+        weighted = normals * weights[:, None]
+        t = np.linalg.eigh(weighted.T @ weighted)[1][:, 0]
+        off = np.abs(normals @ t)
+        weights = 1 / (1 + (off / max(2 * float(np.median(off)), 1e-9)) ** 2)
+    return t
+
+
 def best_rotation(
     rays_a: Array, rays_b: Array, points_b: Array, K_b: Array, bound: float, seed: int
 ) -> Array:

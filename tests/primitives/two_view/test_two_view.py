@@ -109,6 +109,60 @@ def test_a_turn_on_the_spot_has_no_translation(scenes, scene):
     assert found.direction_error == 180 and "turned" in found.note
 
 
+def pixels(scenes, points, T):
+    """Where the camera at pose T sees points (N, 3) of camera a's frame."""
+    seen = (points - T[:3, 3]) @ T[:3, :3] @ scenes.K.T
+    return seen[:, :2] / seen[:, 2:]
+
+
+@pytest.mark.parametrize("yaw", [4, 20, 35])
+def test_noise_of_a_wide_turn_is_no_step(scenes, yaw):
+    """Some matches are much worse than most, and a wide turn magnifies them at the margin."""
+    rng = np.random.default_rng(yaw)
+    rays = np.column_stack([rng.uniform(-0.1, 0.6, 400), rng.uniform(-0.4, 0.4, 400), np.ones(400)])
+    T = scenes.pose(yaw=yaw)
+    noise = 0.1 * rng.standard_t(1.7, (2, 400, 2)).clip(-15, 15)
+    a, b = pixels(scenes, rays, np.eye(4)) + noise[0], pixels(scenes, rays, T) + noise[1]
+    size = scenes.height, scenes.width
+    found = pose_from_matches(a, b, scenes.K, scenes.K, size, size)
+    assert found.pure_rotation
+    assert epipolar.rotation_angle(found.rotation.T @ T[:3, :3]) < 0.1
+
+
+def test_a_tiny_step_is_told_from_a_turn_and_its_doubt_is_stated(scenes):
+    found, true = motion(scenes, scenes.pose(), scenes.pose(x=0.02, z=0.01, yaw=3))
+    wide, _ = motion(scenes, scenes.pose(), scenes.pose(x=0.4, z=0.2, yaw=3))
+    assert not found.pure_rotation
+    assert errors(found, true)[1] < 5
+    assert found.direction_error > 3 * wide.direction_error
+
+
+def test_the_best_of_all_readings_is_not_missed_where_most_lies_on_one_plane(scenes):
+    rng = np.random.default_rng(3)
+    rays = np.column_stack([rng.uniform(-0.4, 0.4, (200, 2)), np.ones(200)])
+    depth = 4 / (rays @ np.array([0.25, 0.1, 1.0]))
+    depth[:40] *= rng.uniform(0.5, 0.8, 40)  # a fifth stands in front
+    T = scenes.pose(x=0.4, z=0.5, yaw=-4)
+    points = depth[:, None] * rays
+    a, b = (pixels(scenes, points, c) + rng.normal(0, 0.15, (200, 2)) for c in (np.eye(4), T))
+    size = scenes.height, scenes.width
+    for seed in range(3):
+        found = pose_from_matches(a, b, scenes.K, scenes.K, size, size, seed)
+        rotation, direction = errors(found, T)
+        assert rotation < 0.5 and direction < 3 and found.inliers > 190
+
+
+def test_a_fit_to_half_of_the_matches_is_trusted_less(scenes):
+    T = scenes.pose(x=0.5, z=0.2, yaw=-5)
+    a, b = scattered(scenes, T, noise=0.15)
+    size = scenes.height, scenes.width
+    clean = pose_from_matches(a, b, scenes.K, scenes.K, size, size)
+    wrong = np.random.default_rng(1).uniform(0, size[::-1], (2, *a.shape))
+    mixed = [np.concatenate(pair) for pair in zip((a, b), wrong, strict=True)]
+    found = pose_from_matches(*mixed, scenes.K, scenes.K, size, size)
+    assert clean.confidence > 0.9 > found.confidence
+
+
 def test_one_photo_twice_is_identical(scenes):
     a = photo(scenes, scenes.pose())
     found = relative_pose(a, a, scenes.K, scenes.K)
@@ -164,7 +218,7 @@ def test_random_matches_are_refused(scenes, count):
     for seed in range(3):
         rng = np.random.default_rng(seed)
         a, b = rng.uniform(0, size[::-1], (2, count, 2))
-        with pytest.raises(NoOverlap, match="same scene"):
+        with pytest.raises(NoOverlap, match="could not be matched"):
             pose_from_matches(a, b, scenes.K, scenes.K, size, size, seed)
 
 
