@@ -58,13 +58,21 @@ def novel_view_synthesis(
     )
 
 
+def known_directions(problem: Problem) -> str | None:
+    """A photo is needed, and directions that have a name."""
+    unknown = [direction for direction in problem.look if direction not in AROUND]
+    if unknown:
+        return f"no direction is called {unknown[0]!r}: choose among {', '.join(AROUND)}"
+    return a_photo(problem)
+
+
 @decoder(
     task="novel_view",
     writes=NovelViews,
     needs=ViewSynthesizer,
     batched=True,
     stochastic=True,
-    applies=a_photo,
+    applies=known_directions,
 )
 def novel_view(views: list[View], synthesizer: ViewSynthesizer) -> list[NovelViews | Exception]:
     """What would be seen from x.pose, or looking in the directions x.look (all four if neither is given).

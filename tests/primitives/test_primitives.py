@@ -262,3 +262,9 @@ def test_the_entropy_of_the_answer_can_be_probed():
     ex = Executor(backend=Noting(), policy=watch, probes=[answer_entropy], **EVERYTHING)
     run = ex.run(asked(choices=["a", "b", "c", "d"]))
     assert seen == [pytest.approx(np.log(4))] and run.cost == Cost(model_calls=2)
+
+
+def test_a_direction_that_has_no_name_is_refused_before_anything_is_computed():
+    x = Problem(task="novel_view", images=[np.zeros((8, 8, 3), np.uint8)], look=("sideways",))
+    with pytest.raises(ProblemError, match="no direction is called 'sideways': choose among up, down"):
+        Executor(backend="classical").run(x)
