@@ -14,7 +14,7 @@ from .world.scene import COLOURS, SHAPES
 
 SPECIAL = (
     *("<pad>", "<photo1>", "<photo2>", "<campose>", "</campose>", "<think>", "</think>", "<answer>"),
-    *("<room>", "<bos>", "<eos>", "<unk>"),
+    *("<room>", "<bos>", "<eos>", "<unk>", "<pause>"),
 )
 WORDS = (
     *("at", "camera", "facing", "go", "ahead", "where"),  # of questions

@@ -10,8 +10,13 @@ for every number of hops. Each branch is what a model that unrolled so far would
 nothing of the others, so one pass trains every subset of contexts in either order, and direct answers
 get as many losses as any. All rooms of a batch share one layout: shapes never change, and a question
 that a scene does not have is left out by its weight.
+
+The controls are trees of their own (`TREES`), trained in the same way: *direct* writes the same poses and
+thoughts, so it is supervised as much, and never answers from them; *pause* also answers after as many
+words that say nothing; *apart* answers from a pose or from thinking, and never from both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,20 +30,26 @@ from ..masks import Segment, attention_mask, positions
 from ..vocabulary import INDEX, TwoHot, neighbours
 from ..world.questions import HOPS
 
-BRANCHES = ("direct", "pose", "think", "pose+think", "think+pose")
-# name, parent, what it holds, in the order of the sequence
-_NODES = (
-    ("direct", "question", "answer"),
+Node = tuple[str, str, str]  # name, parent, what it holds
+
+_DIRECT = ("direct", "question", "answer")
+_CONTEXTS = (
     ("P", "question", "pose"),
-    ("pose", "P", "answer"),
     ("T", "question", "think"),
-    ("think", "T", "answer"),
     ("PT", "P", "think"),
-    ("pose+think", "PT", "answer"),
     ("TP", "T", "pose"),
-    ("think+pose", "TP", "answer"),
 )
-_ANSWER_WEIGHT = {"direct": 1.0, "pose": 1.0, "think": 1.0, "pose+think": 1.0, "think+pose": 0.5}
+_ANSWERS = (("pose", "P", "answer"), ("think", "T", "answer"))
+_BOTH = (("pose+think", "PT", "answer"), ("think+pose", "TP", "answer"))
+_PAUSES = (("W", "question", "pause"), ("pause", "W", "answer"))
+
+TREES: dict[str, tuple[Node, ...]] = {  # in the order of the sequence: parents first
+    "full": (_DIRECT, *_CONTEXTS, *_ANSWERS, *_BOTH),
+    "direct": (_DIRECT, *_CONTEXTS),
+    "pause": (_DIRECT, *_CONTEXTS, *_PAUSES),
+    "apart": (_DIRECT, *_CONTEXTS, *_ANSWERS),
+}
+_ANSWER_WEIGHT = {"think+pose": 0.5}  # the less usual order; 1 for all others
 
 
 @dataclass(frozen=True)
@@ -52,51 +63,61 @@ class Targets:
 
 
 class Forest:
-    """The layout for one configuration: mask (L, L), positions (L,), read (n,) on a device.
+    """The layout of one of TREES for some numbers of hops: mask (L, L), positions (L,), read (n,) on a device.
 
     `answers` (n,) bool tells answers from words of contexts among the places read; `cells` lists (hops,
     branch) of the answers in order; `written` (m,) are the text places that words of contexts are read for.
     """
 
-    def __init__(self, config: Config, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device | str = "cpu",
+        hops: Sequence[int] = HOPS,
+        tree: str = "full",
+    ) -> None:
+        if tree not in TREES:
+            raise ValueError(f"a tree is one of {', '.join(TREES)}, not {tree!r}")
+        self.hops = tuple(hops)
         patches = config.grid**2
-        tree = photo_segments(patches)
-        self.photo_length = sum(s.length for s in tree)
-        root = len(tree) - 1
+        segments = photo_segments(patches)
+        self.photo_length = sum(s.length for s in segments)
+        root = len(segments) - 1
         self.nodes: list[tuple[int, str]] = []  # (hops, what) of each text segment
         read, kinds, self.cells = [], [], []
         at = self.photo_length
-        for hops in HOPS:
-            index = {"question": len(tree)}
-            tree.append(Segment("text", language.question_length(hops), root))
-            self.nodes.append((hops, "question"))
-            at += tree[-1].length
-            for name, parent, what in _NODES:
-                length = {"answer": 1, "pose": language.POSE_LENGTH, "think": language.think_length(hops)}
-                index[name] = len(tree)
-                tree.append(Segment("text", length[what], index[parent]))
-                self.nodes.append((hops, what))
+        for asked in self.hops:
+            index = {"question": len(segments)}
+            segments.append(Segment("text", language.question_length(asked), root))
+            self.nodes.append((asked, "question"))
+            at += segments[-1].length
+            pose, think = language.POSE_LENGTH, language.think_length(asked)
+            length = {"answer": 1, "pose": pose, "think": think, "pause": pose + think}
+            for name, parent, what in TREES[tree]:
+                index[name] = len(segments)
+                segments.append(Segment("text", length[what], index[parent]))
+                self.nodes.append((asked, what))
                 if what == "answer":
-                    self.cells.append((hops, name))
+                    self.cells.append((asked, name))
                     read.append(at)
                     kinds.append(True)
-                else:
+                elif what != "pause":
                     read += range(at, at + length[what] - 1)
                     kinds += [False] * (length[what] - 1)
                 at += length[what]
         self.padding = -at % 8  # attention kernels like multiples of 8
         if self.padding:
-            tree.append(Segment("text", self.padding))
-        self.tree = tree
-        self.mask = attention_mask(tree).to(device)
-        self.positions = positions(tree).to(device)
+            segments.append(Segment("text", self.padding))
+        self.segments = segments
+        self.mask = attention_mask(segments).to(device)
+        self.positions = positions(segments).to(device)
         self.read = torch.tensor(read, device=device)
         self.answers = torch.tensor(kinds, device=device)
         # Index tensors made once: making them in a step would make the host wait for the GPU.
         self.answer_rows = torch.tensor([k for k, kind in enumerate(kinds) if kind], device=device)
         self.context_rows = torch.tensor([k for k, kind in enumerate(kinds) if not kind], device=device)
         self.written = self.read[self.context_rows] + 1 - self.photo_length
-        self.weights = torch.tensor([_ANSWER_WEIGHT[name] for _, name in self.cells], device=device)
+        self.weights = torch.tensor([_ANSWER_WEIGHT.get(name, 1.0) for _, name in self.cells], device=device)
         self.before, self.after = neighbours(device)
 
     def fill(self, rooms: Rooms, noise: float, generator: torch.Generator | None) -> tuple[Tensor, Targets]:
@@ -112,6 +133,10 @@ class Forest:
             valid = asked.valid.float()[:, None]
             if what == "question":
                 words.append(asked.question)
+                continue
+            if what == "pause":
+                count = language.POSE_LENGTH + language.think_length(hops)
+                words.append(torch.full_like(asked.question[:, :1], INDEX["<pause>"]).expand(-1, count))
                 continue
             if what == "answer":
                 words.append(torch.full_like(asked.answer, INDEX["<answer>"])[:, None])

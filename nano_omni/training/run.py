@@ -21,8 +21,9 @@ from .. import card
 from ..config import CONFIGS
 from ..data import Rooms, rooms, split_seeds, stream
 from ..model import NanoOmni
+from ..world.questions import HOPS
 from . import checkpoint
-from .forest import Forest, losses
+from .forest import TREES, Forest, losses
 from .muon import Muon, split_parameters
 
 
@@ -31,7 +32,8 @@ class Recipe:
     """How to train. batch: rooms a step; draw: batches drawn at a time; steps, or budget in seconds of
     training (0: by steps); rates of Muon and AdamW; warmup steps; decay: share of training in which rates
     fall to 0; own: share at the end in which contexts are self-written, for `own_rooms` of the rooms, in
-    `rounds` of Jacobi decoding; noise: share of context numbers moved by a step."""
+    `rounds` of Jacobi decoding; noise: share of context numbers moved by a step; groups: the numbers of
+    hops that a step asks about, by turns; tree: what is read before answering, one of `forest.TREES`."""
 
     batch: int = 48
     draw: int = 8
@@ -48,11 +50,14 @@ class Recipe:
     loss_weights: tuple[float, float, float, float] = (1.0, 2.0, 1.0, 1.0)
     check_every: int = 250
     check_rooms: int = 768
+    groups: tuple[tuple[int, ...], ...] = (HOPS,)
+    tree: str = "full"
 
 
 RECIPES = {
     "tiny": Recipe(batch=4, draw=2, steps=20, warmup=2, check_every=10, check_rooms=4),
-    "cpu": Recipe(),
+    # Two numbers of hops a step in place of four: more rooms for the same work, and rooms teach to see.
+    "cpu": Recipe(batch=24, draw=16, steps=12000, check_every=1500, groups=((1, 4), (2, 3))),
     "gpu": Recipe(
         batch=512, draw=8, budget=960, steps=0, adam=1.5e-3, warmup=150, check_every=500, check_rooms=4096
     ),
@@ -74,13 +79,14 @@ class Trainer:
         self.adam = torch.optim.AdamW(
             rest.values(), lr=recipe.adam, betas=(0.9, 0.95), weight_decay=0.0, fused=device.type == "cuda"
         )
-        self.forest = Forest(config, device)
+        self.forest = Forest(config, device, tree=recipe.tree)  # for checks: every number of hops
+        self.forests = [Forest(config, device, hops, recipe.tree) for hops in recipe.groups]
         self.random = torch.Generator(device=device).manual_seed(seed)
         self.loss_weights = torch.tensor(recipe.loss_weights, device=device)
         self.losses = losses
         self.step = 0
         self.seconds = 0.0  # of training, over all runs, compilation left out
-        if compiled:
+        if compiled and device.type == "cuda":  # on a CPU only drawing rooms gains from compilation
             # Block by block: all layers share one compiled program. Muon has ten shapes of matrices.
             torch._dynamo.config.recompile_limit = 64
             for block in self.model.blocks:
@@ -99,15 +105,16 @@ class Trainer:
             return torch.autocast("cuda", torch.bfloat16)
         return contextlib.nullcontext()
 
-    def read(self, batch: Rooms, words: torch.Tensor):
-        forest = self.forest
+    def read(self, batch: Rooms, words: torch.Tensor, forest: Forest):
         return self.model(batch.photos, words, forest.positions, forest.mask, forest.read)
 
-    def own_words(self, batch: Rooms, words: torch.Tensor, who: torch.Tensor, rounds: int) -> torch.Tensor:
+    def own_words(
+        self, batch: Rooms, words: torch.Tensor, who: torch.Tensor, rounds: int, forest: Forest
+    ) -> torch.Tensor:
         """Words with contexts as the model writes them, for the rooms `who` (B,)."""
         with torch.no_grad(), self.precision():
             for _ in range(rounds):
-                words = self.forest.rewrite(words, self.read(batch, words)[0], who)
+                words = forest.rewrite(words, self.read(batch, words, forest)[0], who)
         return words
 
     def update(self, batch: Rooms) -> torch.Tensor:
@@ -116,13 +123,13 @@ class Trainer:
         rate = min(1.0, (self.step + 1) / recipe.warmup, (1 - progress) / recipe.decay)
         for optimizer, full in ((self.muon, recipe.muon), (self.adam, recipe.adam)):
             optimizer.param_groups[0]["lr"] = full * max(rate, 0.0)
-        words, targets = self.forest.fill(batch, recipe.noise, self.random)
+        forest = self.forests[self.step % len(self.forests)]
+        words, targets = forest.fill(batch, recipe.noise, self.random)
         if progress >= 1 - recipe.own:
             who = torch.rand(len(batch), device=self.device, generator=self.random) < recipe.own_rooms
-            words = self.own_words(batch, words, who, recipe.rounds)
-        forest = self.forest
+            words = self.own_words(batch, words, who, recipe.rounds, forest)
         with self.precision():
-            logits, names, depth = self.read(batch, words)
+            logits, names, depth = self.read(batch, words, forest)
             parts = self.losses(
                 *(logits, names, depth, targets.low, targets.high, targets.share, targets.weight),
                 *(batch.names, batch.depth, forest.answer_rows, forest.context_rows, forest.weights),
@@ -151,8 +158,8 @@ class Trainer:
             wanted, there = targets.low[:, forest.answer_rows], targets.weight[:, forest.answer_rows]
             with self.precision():
                 for row, rounds in enumerate((0, 3)):
-                    now = self.own_words(batch, words, everyone, rounds)
-                    said = self.read(batch, now)[0][:, forest.answer_rows].argmax(-1)
+                    now = self.own_words(batch, words, everyone, rounds, forest)
+                    said = self.read(batch, now, forest)[0][:, forest.answer_rows].argmax(-1)
                     right[row] += ((said == wanted) * there).sum(0)
             counted += there.sum(0)
         share = (right / counted.clamp(min=1)).tolist()
@@ -232,6 +239,7 @@ def train(trainer: Trainer, out: Path, stop_at: float, log_every: int = 50, say=
                 say(f"step {row[0]}  {row[1]} s  {row[2]:.3f}  " + "  ".join(f"{v:.3f}" for v in values))
             if trainer.step % recipe.check_every == 0:
                 check()
+                trainer.save(out, compact=False)  # to go on from if this process is killed
             now = time.monotonic()
             trainer.seconds += now - last
             last = now
@@ -268,12 +276,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--check-every", type=int)
+    parser.add_argument("--tree", choices=TREES, help="full, or one of the controls")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     asked = parser.parse_args(arguments)
     recipe = RECIPES[asked.config]
-    changes = {k: getattr(asked, k) for k in ("budget", "steps", "batch", "check_every")}
+    changes = {k: getattr(asked, k) for k in ("budget", "steps", "batch", "check_every", "tree")}
     if asked.steps and asked.budget is None:
         changes["budget"] = 0.0
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})

@@ -41,11 +41,12 @@ def main() -> None:
     batch = rooms(seeds, trainer.config, compiled=compiled)[: recipe.batch]
     valid = {hops: round(asked.valid.float().mean().item(), 3) for hops, asked in batch.asked.items()}
     print("share of rooms with a question:", valid)
-    clock("fill", lambda: trainer.forest.fill(batch, 0.5, trainer.random), 10)
+    forest = trainer.forests[0]
+    clock("fill", lambda: forest.fill(batch, 0.5, trainer.random), 10)
     clock(f"step of {recipe.batch}", lambda: trainer.update(batch), 20)
-    words, _ = trainer.forest.fill(batch, 0.5, trainer.random)
+    words, _ = forest.fill(batch, 0.5, trainer.random)
     everyone = torch.ones(len(batch), dtype=torch.bool, device=device)
-    clock("round of self-writing", lambda: trainer.own_words(batch, words, everyone, 1), 10)
+    clock("round of self-writing", lambda: trainer.own_words(batch, words, everyone, 1, forest), 10)
     if device.type == "cuda":
         print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most")
         from torch.profiler import ProfilerActivity, profile

@@ -9,7 +9,7 @@ import torch
 from nano_omni.config import CONFIGS
 from nano_omni.data import rooms, split_seeds, stream
 from nano_omni.evaluation import collect
-from nano_omni.training.forest import BRANCHES, Forest
+from nano_omni.training.forest import TREES, Forest
 from nano_omni.training.muon import newton_schulz
 from nano_omni.training.run import RECIPES, Trainer, main, train
 
@@ -55,7 +55,41 @@ def test_the_command_writes_weights_curves_and_a_card(tmp_path):
 def test_direct_answers_get_as_many_losses_as_any_context():
     forest = Forest(TINY)
     weight = {name: forest.weights[k].item() for k, (_, name) in enumerate(forest.cells)}
-    assert set(weight) == set(BRANCHES) and weight["direct"] == max(weight.values())
+    assert weight.keys() == {"direct", "pose", "think", "pose+think", "think+pose"}
+    assert weight["direct"] == max(weight.values())
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_every_tree_is_supervised_alike_and_its_steps_train(tree):
+    full, forest = Forest(TINY, hops=(1, 3)), Forest(TINY, hops=(1, 3), tree=tree)
+    assert len(forest.context_rows) == len(full.context_rows)  # the same poses and thoughts to write
+    answers = {"direct": 2, "pause": 4, "apart": 6, "full": 10}  # two numbers of hops
+    assert len(forest.answer_rows) == answers[tree]
+    run = trainer(steps=4, tree=tree, groups=((1, 3), (2, 4)))
+    batches = run.batches()
+    for _ in range(4):
+        assert run.update(next(batches)).isfinite().all()
+    assert {name.split(".")[1] for name in run.check()} == {name for _, name in forest.cells}
+
+
+def test_a_direct_answer_is_the_same_in_every_tree():
+    model = trainer().model
+    torch.nn.init.normal_(model.head.weight)
+    batch = rooms(split_seeds("val", 0, 4), TINY)
+    said = []
+    for tree in TREES:
+        forest = Forest(TINY, tree=tree)
+        words, _ = forest.fill(batch, 0.0, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            logits = model(batch.photos, words, forest.positions, forest.mask, forest.read)[0]
+        said.append(logits[:, forest.answer_rows[forest.cells.index((3, "direct"))]])
+    for other in said[1:]:
+        assert torch.allclose(other, said[0], atol=1e-4)
+
+
+def test_a_tree_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="full, direct, pause, apart"):
+        Forest(TINY, tree="oak")
 
 
 def test_rewriting_repeated_is_greedy_decoding():
@@ -64,8 +98,8 @@ def test_rewriting_repeated_is_greedy_decoding():
     batch = rooms(split_seeds("val", 0, 4), TINY)
     words, _ = run.forest.fill(batch, 0.0, torch.Generator().manual_seed(0))
     who = torch.tensor([True, True, False, False])
-    own = run.own_words(batch, words, who, rounds=80)  # longer than any chain of contexts
-    assert torch.equal(own, run.own_words(batch, own, who, rounds=1))  # a fixed point
+    own = run.own_words(batch, words, who, 80, run.forest)  # longer than any chain of contexts
+    assert torch.equal(own, run.own_words(batch, own, who, 1, run.forest))  # a fixed point
     assert torch.equal(own[2:], words[2:]) and not torch.equal(own[:2], words[:2])
 
 
