@@ -63,7 +63,7 @@ class Targets:
 
 
 class Forest:
-    """The layout of one of TREES for some numbers of hops: mask (L, L), positions (L,), read (n,) on a device.
+    """One of TREES laid out for some numbers of hops: mask (L, L), positions (L,), read (n,) on a device.
 
     `answers` (n,) bool tells answers from words of contexts among the places read; `cells` lists (hops,
     branch) of the answers in order; `written` (m,) are the text places that words of contexts are read for.
