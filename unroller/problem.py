@@ -254,22 +254,22 @@ class Problem(BaseModel):
         """16 bytes (xxh3) of one field's content, made once."""
         if field not in self.__pydantic_fields_set__:
             return _ABSENT  # every default is nothing, and has one digest
-        digests = self._digests
-        found = digests.get(field)
+        made = self._made()
+        found = made.get(field)
         if found is None:
-            found = digests[field] = _digest_of(getattr(self, field))
+            found = made[field] = _digest_of(getattr(self, field))
         return found
 
     def digests(self, fields: tuple[str, ...]) -> bytes:
         """16 bytes of several fields together, made once."""
-        digests = self._digests
-        found = digests.get(fields)
+        made = self._made()
+        found = made.get(fields)
         if found is None:
-            given = self.__pydantic_fields_set__
-            made = ((field, self.digest(field)) for field in fields if field in given)
-            parts = [_NAMED[field] + digest for field, digest in made if digest != _ABSENT]
-            found = xxh3_128_digest(b"".join(parts))
-            digests[fields] = found
+            given, parts = self.__pydantic_fields_set__, b""
+            for field in fields:
+                if field in given and (digest := self.digest(field)) != _ABSENT:
+                    parts += _NAMED[field] + digest
+            found = made[fields] = xxh3_128_digest(parts)
         return found
 
     @cached_property
@@ -277,9 +277,13 @@ class Problem(BaseModel):
         """16 bytes of everything: equal for problems with equal content."""
         return self.digests(FIELDS)
 
-    @cached_property
-    def _digests(self) -> dict[str | tuple[str, ...], bytes]:
-        return {}
+    def _made(self) -> dict[str | tuple[str, ...], bytes]:
+        """The digests made so far. Every new problem needs them: a cached_property would take a lock."""
+        kept = self.__dict__
+        digests = kept.get("_digests")
+        if digests is None:
+            digests = kept["_digests"] = {}
+        return digests
 
     # One constructor a task of ours; a plug-in's task is Problem(task="name", ...).
 

@@ -133,21 +133,21 @@ class Workspace(msgspec.Struct, eq=False):
 
     def chain(self, kinds: Kinds) -> Chain:
         """The entries of these types (and their subclasses), in written order, with their digest."""
-        found = self._held(kinds)
-        if found is not None:
-            return found
+        if self._kinds == kinds and self._chain is not None:
+            return self._chain
+        found, node = self._among_others(kinds), self
         unlinked: list[Entry] = []
-        node = self
-        while node.entry is not None and node.parent is not None:
-            unlinked.append(node.entry)
-            node = node.parent
-            found = node._held(kinds)
-            if found is not None:
+        while found is None:
+            entry, parent = node.entry, node.parent
+            if entry is None or parent is None:
+                found = NOTHING_READ
                 break
-        found = found or NOTHING_READ
-        everything = Value in kinds
-        for entry in reversed(unlinked):
-            if everything or entry.kind in kinds or issubclass(entry.kind, kinds):
+            unlinked.append(entry)
+            node = parent
+            found = node._chain if node._kinds == kinds else node._among_others(kinds)
+        while unlinked:
+            entry = unlinked.pop()
+            if type(entry.held) in kinds or issubclass(entry.kind, kinds):
                 found = Chain(entry, found, xxh3_128_digest(found.digest + entry.id), found.length + 1)
         if self._kinds is None:
             self._kinds, self._chain = kinds, found
@@ -157,10 +157,8 @@ class Workspace(msgspec.Struct, eq=False):
             self._chains[kinds] = found
         return found
 
-    def _held(self, kinds: Kinds) -> Chain | None:
-        """The chain, if it was asked for here before."""
-        if self._kinds is kinds or self._kinds == kinds:
-            return self._chain
+    def _among_others(self, kinds: Kinds) -> Chain | None:
+        """The chain, if it was asked for here before, but not first."""
         return None if self._chains is None else self._chains.get(kinds)
 
     def latest(self, kind: type[V]) -> V | None:
