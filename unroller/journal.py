@@ -155,7 +155,7 @@ class RecordedRun:
         decided = [
             event
             for event in self.events
-            if isinstance(event, Decision) or (isinstance(event, Fault) and event.phase == "decide")
+            if type(event) is Decision or (type(event) is Fault and event.phase == "decide")
         ]
         while decided and isinstance(decided[-1], Fault):
             decided.pop()  # killed before it came to a decision: the policy is asked again
@@ -253,20 +253,22 @@ def _torn(view: memoryview, at: int) -> bool:
 
 
 def _replay(log: Log, runs: dict[int, RecordedRun], codec: Codec, number: int, record: _Record) -> None:
-    if isinstance(record, Session):
-        log.sessions.append(record)
-    elif isinstance(record, Begun):
-        runs[number] = RecordedRun(number, record, codec)
+    kind = type(record)
+    if kind is Session:
+        log.sessions.append(record)  # type: ignore[arg-type]
+    elif kind is Begun:
+        runs[number] = RecordedRun(number, record, codec)  # type: ignore[arg-type]
     else:
-        runs[number].events.append(_event(record, codec))
+        runs[number].events.append(record if kind is Decision else _event(record, codec))  # type: ignore[arg-type]
 
 
 def _event(record: Any, codec: Codec) -> Event:
-    if isinstance(record, _EntryRecord):
+    kind = cast("type[Any]", type(record))
+    if kind is _EntryRecord:
         return _entry(record, codec)
-    if isinstance(record, _OutputRecord):
+    if kind is _OutputRecord:
         return Output(None if record.entry is None else _entry(record.entry, codec), record.seconds)
-    if isinstance(record, _MeasuredRecord):
+    if kind is _MeasuredRecord:
         r = record
         return Measured(r.id, r.name, codec.value(r.value), r.step, r.cost, r.seconds, r.hit)
     return record
@@ -274,7 +276,8 @@ def _event(record: Any, codec: Codec) -> Event:
 
 def _entry(record: _EntryRecord, codec: Codec) -> Entry:
     r, held = record, codec.stored(record.value)
-    return Entry(r.id, r.action, held, r.step, r.cost, r.seconds, r.started, r.batch, r.hit, r.draw)
+    cost = FREE if r.cost == FREE else r.cost  # the very object: nothing is charged for it, which is quicker
+    return Entry(r.id, r.action, held, r.step, cost, r.seconds, r.started, r.batch, r.hit, r.draw)
 
 
 class _Resumed:
@@ -337,6 +340,7 @@ class Journal:
         self._resumable: defaultdict[bytes, deque[RecordedRun]] = defaultdict(deque)
         self._count = 0
         self._size = 0
+        self._unsynced = False  # whether anything was written since the last fsync
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -372,6 +376,8 @@ class Journal:
         for run in self.recorded:
             self._resumable[_place(run.identity, run.context)].append(run)
             for event in run.events:
+                if type(event) is Decision:
+                    continue
                 entry = event.entry if isinstance(event, Output) else event
                 if isinstance(entry, (Entry, Measured)) and not _is_unread(entry):
                     self._known.setdefault(entry.id, entry)  # else it is computed again
@@ -495,6 +501,7 @@ class Journal:
         if self._file < 0:
             raise JournalError(f"the journal {self.folder} is closed")
         view = memoryview(data)
+        self._unsynced = True
         try:
             while view:
                 view = view[os.write(self._file, view) :]
@@ -512,9 +519,12 @@ class Journal:
         )
 
     def _sync(self) -> None:
+        if not self._unsynced:
+            return
         try:
             self._blobs.sync()
             os.fsync(self._file)
+            self._unsynced = False
         except OSError as error:
             raise self._full(error) from None
 
@@ -536,7 +546,7 @@ def _place(identity: bytes, workspace: Workspace) -> bytes:
 
 def _seconds_in(run: RecordedRun) -> float:
     """Seconds that a resumed run had on its clock: when its last journaled call ended."""
-    ends = [e.started + e.seconds * e.batch for e in run.events if isinstance(e, Entry)]
+    ends = [e.started + e.seconds * e.batch for e in run.events if type(e) is Entry]
     return max(ends, default=0.0)
 
 
@@ -570,6 +580,8 @@ def _refuse_unknown(log: Log) -> None:
     """A run can be looked at without its types, but not gone on with."""
     for run in log.runs:
         for event in (*run.workspace, *run.events):
+            if type(event) is Decision:
+                continue
             entry = event.entry if isinstance(event, Output) else event
             if isinstance(entry, Entry) and entry.kind is Unread and not entry.value.why:
                 raise JournalError(

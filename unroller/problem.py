@@ -279,10 +279,10 @@ class Problem(BaseModel):
 
     def _made(self) -> dict[str | tuple[str, ...], bytes]:
         """The digests made so far. Every new problem needs them: a cached_property would take a lock."""
-        kept = self.__dict__
+        kept = vars(self)
         digests = kept.get("_digests")
         if digests is None:
-            digests = kept["_digests"] = {}
+            digests = kept["_digests"] = cast("dict[str | tuple[str, ...], bytes]", {})
         return digests
 
     # One constructor a task of ours; a plug-in's task is Problem(task="name", ...).
