@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from unroller.faults import ProblemError
 from unroller.problem import Problem
 from unroller.values import CameraPose
+
+SEEDS = 1 << 62
+SIDES = 16, 4096  # pixels, least and most
 
 
 def rooms(seed: int, task: str = "pose", width: int = 640, height: int = 480) -> Problem:
     """Two pictures of procedural room number `seed`, richly textured, with exact intrinsics.
 
-    The true pose of the second camera is kept in the metadata as six numbers, for comparison.
+    The true pose of the second camera is kept in the metadata as six numbers, for comparison. Raises
+    ProblemError for a seed or a size that there is no room for.
     """
+    if not 0 <= seed < SEEDS:
+        raise ProblemError(f"there is no room {seed}: rooms are numbered 0 to {SEEDS - 1}")
+    least, most = SIDES
+    if not (least <= width <= most and least <= height <= most):
+        raise ProblemError(f"a picture of {width} x {height}: sides are {least} to {most} pixels")
     import torch
 
     from nano_omni.world import render_pair

@@ -13,7 +13,7 @@ from rich.text import Text as Line
 
 from unroller.cli.exits import Exit
 from unroller.cli.options import names_of, split
-from unroller.cli.terminal import line, one_line, print_json, safe, stdout, waiting
+from unroller.cli.terminal import aside, line, one_line, print_json, safe, stdout, waiting
 from unroller.cli.used import Used, file_as_module
 from unroller.faults import UnknownName
 from unroller.registry import GROUPS, near, registered
@@ -79,6 +79,7 @@ def check(
         raise typer.Exit(Exit.MISSING)
 
 
+@aside()
 def _checked(target: str, brought: Used, backends: list[Any] | None) -> dict[str, Any]:
     """The findings about a target as plain data. Raises UnknownName, PluginError."""
     from unroller.check import check, check_path

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unroller.cli.picture_files import write_pictures
-from unroller.cli.terminal import note, one_line, write_json
+from unroller.cli.terminal import aside, note, one_line, write_json
 from unroller.cli.words import took
 from unroller.contribution import EXACT_UP_TO
 from unroller.faults import JournalError
@@ -94,6 +94,7 @@ def discard_if_empty(folder: Path) -> None:
         pass  # it stays: somebody else's files are in it, or it cannot be written
 
 
+@aside()
 def write_artefacts(
     run: Run, folder: Path, suffix: str = "", contributions: bool | None = None
 ) -> list[tuple[str, Path]]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from unroller.cli.terminal import aside
 from unroller.cost import Budget
 from unroller.decide import Call, Decision, FixedList
 from unroller.faults import BudgetError, PluginError, ProblemError, ValueCheckError
@@ -104,6 +105,7 @@ def problem_of(
     return Problem(task=task, **given)
 
 
+@aside()
 def problem_from_set(
     text: str, task: str | None, options: Iterable[str] | None, own: Mapping[str, Any]
 ) -> Problem:

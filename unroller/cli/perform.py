@@ -11,13 +11,14 @@ import typer
 from unroller.cli.exits import Exit
 from unroller.cli.live import watching
 from unroller.cli.setup import Setup
-from unroller.cli.terminal import is_live, note, stderr
+from unroller.cli.terminal import aside, is_live, note, stderr
 from unroller.executor import Executor
 from unroller.faults import CallFailed, JournalError, MemoError
 from unroller.problem import Problem
 from unroller.run import Run, Snapshot
 
 
+@aside()
 def perform(executor: Executor, x: Problem | Snapshot, setup: Setup, folder: Path) -> Run:
     """Unroll one problem and show it. Ends the process with 130 on Ctrl-C, after saying how to go on."""
     names = ", ".join(str(backend.name) for backend in executor.backends) or "no backend"
@@ -33,6 +34,7 @@ def perform(executor: Executor, x: Problem | Snapshot, setup: Setup, folder: Pat
     return run
 
 
+@aside()
 def perform_all(
     executor: Executor, problems: Sequence[Problem | Snapshot], setup: Setup, folder: Path
 ) -> list[Run]:

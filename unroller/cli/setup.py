@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from unroller.cli.options import calls_of
+from unroller.cli.terminal import aside
 from unroller.cli.used import Used, is_path, load_named, used
 from unroller.executor import Executor
 from unroller.faults import JournalError, PluginError, ProblemError, UnknownName
@@ -64,6 +65,7 @@ def read_setup(folder: Path, session: dict[str, Any] | None) -> Setup:
     )
 
 
+@aside()
 def executor_of(setup: Setup, brought: Used, task: str | None = None) -> Executor:
     """An executor without a journal. `task`: one that it must be able to decode.
 
@@ -89,6 +91,7 @@ def executor_of(setup: Setup, brought: Used, task: str | None = None) -> Executo
     return executor
 
 
+@aside()
 def brought_by(setup: Setup) -> Used:
     """What the setup's `--use` brings. Raises PluginError."""
     return used(setup.use)

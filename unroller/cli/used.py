@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
+from unroller.cli.terminal import aside
 from unroller.decide import FunctionPolicy, Policy
 from unroller.declare import Decoder, Primitive, Probe
 from unroller.faults import PluginError
@@ -96,6 +97,7 @@ def file_as_module(path: str) -> str:
     return f"{place.stem}{colon}{name}"
 
 
+@aside()
 def _load(path: str, given: str) -> Any:
     """Import it; where an installed module of the same name came instead of the user's, say so."""
     top = path.partition(":")[0].partition(".")[0]

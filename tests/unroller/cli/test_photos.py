@@ -82,6 +82,13 @@ def test_the_examples_of_the_help_can_work(unroller, photos, folder, example):
     assert said.code == 0, said.err
 
 
+@pytest.mark.parametrize("asked", ["-1", f"{1 << 80}", "3 --problem-option width=100000000"])
+def test_a_room_that_cannot_be_drawn_is_refused(unroller, asked):
+    said = unroller("run", "--problem", *f"rooms:{asked}".split())
+    assert said.code == 3 or said.code == 2, said.err
+    assert "rooms are numbered" in said.err or "sides are 16 to 4096" in said.err or "as rooms:7" in said.err
+
+
 def test_a_problem_set_knows_the_truth(script):
     options = ["--problem-option", "width=320", "--problem-option", "height=240"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}

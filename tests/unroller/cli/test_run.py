@@ -52,6 +52,11 @@ def test_a_pose_is_shown_beside_the_truth(toy):
     assert "rotation 0.00° · direction 0.00°" in said.out
 
 
+def test_what_a_plug_in_prints_does_not_mix_with_the_result(toy):
+    said = toy("run --task riddle --json -q why --calls talk")
+    assert said.json["output"] is not None and "talking" in said.err
+
+
 def test_a_pose_error_is_in_the_json(toy):
     said = toy("run --json --problem corridor:7 --calls", "")
     assert said.json["pose_error_degrees"] == {"rotation": pytest.approx(0), "direction": pytest.approx(0)}
