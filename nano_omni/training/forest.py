@@ -1,6 +1,7 @@
 """A training sequence: two photos, read once, and under them a tree of questions and contexts.
 
-    photos - question - <answer>                              direct
+    photos - pose
+           - question - <answer>                              direct
                       - pose - <answer>                       pose
                              - think - <answer>               pose+think
                       - think - <answer>                      think
@@ -86,6 +87,12 @@ class Forest:
         self.nodes: list[tuple[int, str]] = []  # (hops, what) of each text segment
         read, kinds, self.cells = [], [], []
         at = self.photo_length
+        # A pose before any question: what the photos alone say. It has no number of hops.
+        segments.append(Segment("text", language.POSE_LENGTH, root))
+        self.nodes.append((0, "pose"))
+        read += range(at, at + language.POSE_LENGTH - 1)
+        kinds += [False] * (language.POSE_LENGTH - 1)
+        at += language.POSE_LENGTH
         for asked in self.hops:
             index = {"question": len(segments)}
             segments.append(Segment("text", language.question_length(asked), root))
@@ -128,7 +135,20 @@ class Forest:
         """
         words, low, high, share, weight = [], [], [], [], []
         batch = len(rooms)
+
+        def aim(target: TwoHot, valid: Tensor) -> None:
+            for parts, part in zip((low, high, share), target, strict=True):
+                parts.append(part)
+            weight.append(valid.expand_as(target[2]))
+
+        def context(truth: TwoHot, valid: Tensor) -> None:
+            words.append(self._rounded(truth, noise, generator))
+            aim((truth[0][:, 1:], truth[1][:, 1:], truth[2][:, 1:]), valid)
+
         for hops, what in self.nodes:
+            if not hops:
+                context(rooms.pose, torch.ones(batch, 1, device=rooms.photos.device))
+                continue
             asked = rooms.asked[hops]
             valid = asked.valid.float()[:, None]
             if what == "question":
@@ -140,15 +160,9 @@ class Forest:
                 continue
             if what == "answer":
                 words.append(torch.full_like(asked.answer, INDEX["<answer>"])[:, None])
-                target: TwoHot = (asked.answer[:, None], asked.answer[:, None], torch.zeros_like(valid))
+                aim((asked.answer[:, None], asked.answer[:, None], torch.zeros_like(valid)), valid)
             else:
-                truth = rooms.pose if what == "pose" else asked.think
-                words.append(self._rounded(truth, noise, generator))
-                target = (truth[0][:, 1:], truth[1][:, 1:], truth[2][:, 1:])
-            low.append(target[0])
-            high.append(target[1])
-            share.append(target[2])
-            weight.append(valid.expand_as(target[2]))
+                context(rooms.pose if what == "pose" else asked.think, valid)
         if self.padding:
             words.append(torch.zeros(batch, self.padding, dtype=torch.long, device=words[0].device))
         low, high, share, weight = (torch.cat(parts, 1) for parts in (low, high, share, weight))

@@ -72,8 +72,8 @@ def test_every_branch_of_the_forest_reads_as_if_it_were_alone(model, held):
     with torch.no_grad():
         logits, _, _ = model(held.photos, words, forest.positions, forest.mask, forest.read)
     cell = forest.cells.index((2, "think+pose"))
-    begin = sum(node.length for node in forest.segments[4:14])  # the ten segments of hops 1
-    lengths = [node.length for node in forest.segments[14:24]]  # question, direct, P, T, PT, TP, answers
+    begin = sum(node.length for node in forest.segments[4:15])  # a pose, and the ten segments of hops 1
+    lengths = [node.length for node in forest.segments[15:25]]  # question, direct, P, T, PT, TP, answers
     starts = [begin + sum(lengths[:k]) for k in range(10)]
     parts = [words[:, starts[k] : starts[k] + lengths[k]] for k in (0, 3, 5, 9)]
     alone = whole(model, held.photos, torch.cat(parts, 1))[:, -1]
