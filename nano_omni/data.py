@@ -10,7 +10,7 @@ from . import language
 from .config import Config
 from .vocabulary import TwoHot
 from .world.camera import intrinsics
-from .world.questions import HOPS, SPLITS, ask, viewpoints, visibility
+from .world.questions import HOPS, SEEN, SPLITS, angle, ask, level_frame, viewpoints, visibility
 from .world.render import render, to_uint8
 from .world.scene import COLOURS, MAX_OBJECTS, SHAPES, sample_scenes
 
@@ -33,12 +33,15 @@ class Asked:
 @dataclass(frozen=True)
 class Rooms:
     """B rooms: photos (B, 2, 3, S, S) uint8; names (B, 2, P, 33) half, the share of each patch that is the
-    room or an object; depth (B, 2, P), mean log of z-depth; pose two-hot (B, 5); asked, by hops."""
+    room or an object; depth (B, 2, P), mean log of z-depth; pose two-hot (B, 5); objects two-hot (B, K, 6),
+    where each lies, and known (B, K), whether a photo shows it well; asked, by hops."""
 
     photos: Tensor
     names: Tensor
     depth: Tensor
     pose: TwoHot
+    objects: TwoHot
+    known: Tensor
     asked: dict[int, Asked]
 
     def __len__(self) -> int:
@@ -81,6 +84,10 @@ def rooms(seeds: Tensor, config: Config, hops: Sequence[int] = HOPS, compiled: b
     names[..., 0] = 1 - names[..., 1:].sum(-1)
 
     shares = visibility(views.ids)
+    seen = shares >= SEEN  # (B, 2, K)
+    photo = (~seen[:, 0]).long()
+    spots = level_frame(c2w, scene.position)  # (B, 2, K, 2)
+    local = spots.gather(1, photo[:, None, :, None].expand(-1, -1, -1, 2))[:, 0]  # (B, K, 2)
     asked = {}
     for n in hops:
         q = ask(scene, c2w, shares, n)
@@ -90,6 +97,10 @@ def rooms(seeds: Tensor, config: Config, hops: Sequence[int] = HOPS, compiled: b
         names=names.half(),
         depth=views.depth.clamp(min=0.05).log().view(shape).mean((3, 5)).flatten(2),
         pose=language.pose(c2w),
+        objects=language.located(
+            kinds - 1, photo, angle(local), local.square().sum(-1).sqrt(), spots[:, 0]
+        ),
+        known=seen.any(1) & scene.present,
         asked=asked,
     )
 

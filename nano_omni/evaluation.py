@@ -23,9 +23,8 @@ from torch import Tensor, nn
 from . import card, language
 from .config import Config
 from .data import Asked, Rooms, rooms, split_seeds
-from .masks import attention_mask, positions
+from .masks import attention_mask, photo_segments, positions
 from .model import NanoOmni, Past, causal_mask, read_photos, write
-from .training.forest import photo_segments
 from .vocabulary import DIRECTION_0, DIRECTIONS, INDEX, SIZE, nearest
 from .world.questions import CHOICES, HOPS
 
@@ -57,6 +56,7 @@ def collect(
     quota = n // 4
     while any(c < quota for h in hops for c in counts[h]):
         many = rooms(split_seeds(split, start, draw, device), config, hops, compiled)
+        low, high, share = many.objects
         start += draw
         for h in hops:
             asked = many.asked[h]
@@ -71,6 +71,8 @@ def collect(
                             names=many.names[index[:0]],  # not needed here, and large
                             depth=many.depth[index[:0]],
                             pose=(many.pose[0][index], many.pose[1][index], many.pose[2][index]),
+                            objects=(low[index[:0]], high[index[:0]], share[index[:0]]),
+                            known=many.known[index[:0]],
                             asked={h: asked[index]},
                         )
                     )
@@ -93,7 +95,7 @@ def _join(parts: list[Rooms], hops: int) -> Rooms:
         return cat(values)
 
     asked = Asked(**{f.name: cat_all([getattr(p.asked[hops], f.name) for p in parts]) for f in fields(Asked)})
-    names = ("photos", "names", "depth", "pose")
+    names = ("photos", "names", "depth", "pose", "objects", "known")
     return Rooms(**{name: cat_all([getattr(p, name) for p in parts]) for name in names}, asked={hops: asked})
 
 

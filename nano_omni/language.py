@@ -2,14 +2,16 @@
 
     question   at A facing B go C where D
     pose       <campose> right ahead direction </campose>
-    thinking   <think> photo2 A 30deg 2.5m +1.25m +3m ... face 75deg to 120deg turn 45deg </think>
+    an object  A photo2 30deg 2.5m +1.25m +3m
+    thinking   <think> A photo2 30deg 2.5m +1.25m +3m B ... face 75deg to 120deg turn 45deg </think>
     answer     <answer> -> behind
 
-In thinking every object stands immediately before its numbers: direction and distance in the photo that
-shows it, then its place in camera 1's frame. (With colour, shape, marker and all numbers at the end the
-notes found that grounding is not learned.) Then what follows from them, one step after another.
+In thinking every object stands before all that is said of it: the photo that shows it, direction and
+distance there, then its place in camera 1's frame. (With the name anywhere else, after the photo or before
+other names, what is said of it is not learned to be looked up.) Then what follows, one step after another.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,11 +19,13 @@ from torch import Tensor
 
 from . import vocabulary as words
 from .vocabulary import INDEX, TwoHot
+from .world import camera
 from .world.questions import CHOICES, OBJECTS, Questions, relative_pose
 
 _STEPS = {1: 2, 2: 6, 3: 6, 4: 9}  # words after the objects
 POSE_LENGTH = 5
-_TEMPLATES: dict[int, tuple[str | int, ...]] = {  # a number: the object of that place
+OBJECT_LENGTH = 6
+TEMPLATES: dict[int, tuple[str | int, ...]] = {  # a number: the object of that place
     1: ("at", "camera", "where", 0),
     2: ("at", 0, "facing", 1, "where", 2),
     3: ("at", 0, "facing", 1, "go", 2, "where", 3),
@@ -30,12 +34,12 @@ _TEMPLATES: dict[int, tuple[str | int, ...]] = {  # a number: the object of that
 
 
 def question_length(hops: int) -> int:
-    return len(_TEMPLATES[hops])
+    return len(TEMPLATES[hops])
 
 
 def think_length(hops: int) -> int:
     """Tags included."""
-    return 6 * OBJECTS[hops] + _STEPS[hops] + 2
+    return OBJECT_LENGTH * OBJECTS[hops] + _STEPS[hops] + 2
 
 
 def _word(like: Tensor, word: str) -> Tensor:
@@ -47,7 +51,7 @@ def question(asked: Questions) -> Tensor:
     first = asked.kind[:, 0]
     parts = [
         _word(first, part) if isinstance(part, str) else asked.kind[:, part] + words.OBJECT_0
-        for part in _TEMPLATES[asked.hops]
+        for part in TEMPLATES[asked.hops]
     ]
     return torch.stack(parts, dim=1)
 
@@ -72,19 +76,38 @@ def pose(c2w: Tensor) -> TwoHot:
     )
 
 
+def located(kind: Tensor, photo: Tensor, bearing: Tensor, distance: Tensor, place: Tensor) -> TwoHot:
+    """Objects (B, K), place (B, K, 2), each in words: two-hot (B, K, OBJECT_LENGTH)."""
+    parts = _object(kind, photo, bearing, distance, place)
+    low, high, share = (torch.stack([part[k] for part in parts], dim=-1) for k in range(3))
+    return low, high, share
+
+
+def _object(
+    kind: Tensor, photo: Tensor, bearing: Tensor, distance: Tensor, place: Tensor
+) -> list[TwoHot]:
+    return [
+        words.exactly(kind + words.OBJECT_0),
+        words.exactly(photo + INDEX["photo1"]),
+        words.direction(bearing),
+        words.distance(distance),
+        words.offset(place[..., 0]),
+        words.offset(place[..., 1]),
+    ]
+
+
 def think(asked: Questions) -> TwoHot:
     """Two-hot (B, think_length)."""
     like = asked.face
     parts = [words.exactly(_word(like, "<think>"))]
     for n in range(OBJECTS[asked.hops]):
-        parts += [
-            words.exactly(asked.photo[:, n] + INDEX["photo1"]),
-            words.exactly(asked.kind[:, n] + words.OBJECT_0),
-            words.direction(asked.bearing[:, n]),
-            words.distance(asked.distance[:, n]),
-            words.offset(asked.place[:, n, 0]),
-            words.offset(asked.place[:, n, 1]),
-        ]
+        parts += _object(
+            asked.kind[:, n],
+            asked.photo[:, n],
+            asked.bearing[:, n],
+            asked.distance[:, n],
+            asked.place[:, n],
+        )
     if asked.hops > 1:
         parts += [words.exactly(_word(like, "face")), words.direction(asked.face)]
     if asked.hops == 4:
@@ -102,7 +125,7 @@ def think(asked: Questions) -> TwoHot:
 
 def roles(hops: int) -> list[str]:
     """What each word of thinking says: 'tag', 'name', 'bearing', 'distance', 'place', 'face', ..."""
-    one = ["photo", "name", "bearing", "distance", "place", "place"]
+    one = ["name", "photo", "bearing", "distance", "place", "place"]
     steps = ["tag", "face"] if hops > 1 else []
     steps += ["tag", "stand", "stand"] if hops == 4 else []
     steps += ["tag", "to"] + (["tag", "turn"] if hops > 1 else [])
@@ -112,3 +135,32 @@ def roles(hops: int) -> list[str]:
 def _join(parts: Sequence[TwoHot]) -> TwoHot:
     low, high, share = (torch.stack([part[k] for part in parts], dim=1) for k in range(3))
     return low, high, share
+
+
+def pose_matrix(written: Sequence[int]) -> Tensor:
+    """The words right, ahead, direction of a pose -> (4, 4) float64, camera 2 in camera 1's own (tilted,
+    OpenCV) frame, in metres; both cameras look down by camera.PITCH. Raises ValueError for other words."""
+    right, ahead, turned = written[:3]
+    offsets = range(words.OFFSET_0, words.OFFSET_0 + words.OFFSETS)
+    if right not in offsets or ahead not in offsets or not 0 <= turned - words.DIRECTION_0 < words.DIRECTIONS:
+        said = " ".join(words.TOKENS[word] for word in written)
+        raise ValueError(f"a pose is two offsets and a direction, not {said!r}")
+    place = [(word - words.OFFSET_0) * words.METRES - 8 for word in (right, ahead)]
+    direction = (turned - words.DIRECTION_0) * 2 * math.pi / words.DIRECTIONS
+    cameras = camera.pose(
+        torch.tensor([[0.0, 0.0, 0.0], [*place, 0.0]], dtype=torch.float64),
+        math.pi / 2 - torch.tensor([0.0, direction], dtype=torch.float64),
+        torch.full((2,), camera.PITCH, dtype=torch.float64),
+    )
+    return camera.relative(cameras[0], cameras[1])
+
+
+def pose_words(matrix: Tensor) -> list[int]:
+    """`pose_matrix` turned round: (4, 4) -> the nearest words <campose> ... </campose>."""
+    first = camera.pose(
+        torch.zeros(1, 3, dtype=torch.float64),
+        torch.tensor([math.pi / 2], dtype=torch.float64),
+        torch.tensor([camera.PITCH], dtype=torch.float64),
+    )
+    both = torch.cat([first, first @ matrix.double()])[None]  # (1, 2, 4, 4)
+    return words.nearest(pose(both))[0].tolist()

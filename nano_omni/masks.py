@@ -28,6 +28,15 @@ class Segment:
     parent: int | None = None
 
 
+def photo_segments(patches: int, count: int = 2) -> list[Segment]:
+    """Tag, photo, tag, photo ...: a chain."""
+    chain: list[Segment] = []
+    for _ in range(count):
+        chain.append(Segment("text", 1, len(chain) - 1 if chain else None))
+        chain.append(Segment("image", patches, len(chain) - 1))
+    return chain
+
+
 def check(segments: Sequence[Segment]) -> None:
     """Raise ValueError for what cannot be a tree of segments."""
     for k, segment in enumerate(segments):

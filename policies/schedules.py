@@ -17,6 +17,11 @@ PAPER: Schedules = {
 }
 """The heuristic schedules of "Context Unrolling in Omni Models", section 2."""
 
+READING: Schedules = {
+    "spatial": [["camera_pose_estimate", "text_think"]],
+}
+"""For models that read no pictures in their context."""
+
 GEOMETRY: Schedules = {
     "pose": [["camera_pose_estimate", "describe_motion"]],
     "depth": [["camera_pose_estimate", "depth_estimate"], []],
@@ -57,9 +62,12 @@ class SchedulePolicy:
 paper = SchedulePolicy(PAPER, "paper")
 
 schedule = SchedulePolicy(
-    {task: [*PAPER.get(task, ()), *GEOMETRY.get(task, ())] for task in {**PAPER, **GEOMETRY}}
+    {
+        task: [*PAPER.get(task, ()), *READING.get(task, ()), *GEOMETRY.get(task, ())]
+        for task in {**PAPER, **GEOMETRY}
+    }
 )
-"""The paper's schedules where the backends can carry them out, geometry's where they cannot."""
+"""The paper's schedules where the backends can carry them out, shorter ones and geometry's where not."""
 
 direct = FixedList((), "direct")
 """No context at all: the baseline."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from primitives.prompts import instruction, prompt_of
 from unroller.capabilities import AnswerScorer, Prompt
 from unroller.declare import View, decoder, probe
 from unroller.problem import Problem
-from unroller.rendering import ImageSegment, Segment, TextSegment, escape
+from unroller.rendering import escape
 from unroller.values import Answer
+
+ANSWER = instruction("answer")
 
 
 def a_question_with_choices(problem: Problem) -> str | None:
@@ -16,15 +19,8 @@ def a_question_with_choices(problem: Problem) -> str | None:
 
 
 def question_prompt(view: View) -> Prompt:
-    """Photos, then context in the order it was written, then the question: what a model has read for one
-    step stays a prefix of what it reads for the next."""
-    segments: list[Segment] = []
-    for i, image in enumerate(view.images):
-        segments.append(ImageSegment(image.pixels, f"photo {i + 1}"))
-    segments += view.segments()
-    choices = "\n".join(f"- {escape(choice)}" for choice in view.choices)
-    segments.append(TextSegment(f"{escape(view.question)}\n{choices}"))
-    return Prompt(tuple(segments))
+    """Photos, question and context, then the choices."""
+    return prompt_of(view, "\n".join([ANSWER, *(f"- {escape(choice)}" for choice in view.choices)]))
 
 
 def _scored(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]:
@@ -41,21 +37,33 @@ def _answer(view: View, probabilities) -> Answer | Exception:
     return Answer(view.choices[best], view.choices, best, p)
 
 
-@decoder(task="spatial", writes=Answer, needs=AnswerScorer, batched=True, applies=a_question_with_choices)
+@decoder(
+    task="spatial",
+    writes=Answer,
+    needs=AnswerScorer,
+    batched=True,
+    applies=a_question_with_choices,
+    prompts=(ANSWER,),
+)
 def spatial(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]:
     """The most probable choice for a question about the space that photos show."""
     return _scored(views, scorer)
 
 
 @decoder(
-    task="understanding", writes=Answer, needs=AnswerScorer, batched=True, applies=a_question_with_choices
+    task="understanding",
+    writes=Answer,
+    needs=AnswerScorer,
+    batched=True,
+    applies=a_question_with_choices,
+    prompts=(ANSWER,),
 )
 def understanding(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]:
     """The most probable choice for a question about pictures."""
     return _scored(views, scorer)
 
 
-@probe(needs=AnswerScorer, batched=True, applies=a_question_with_choices)
+@probe(needs=AnswerScorer, batched=True, applies=a_question_with_choices, prompts=(ANSWER,))
 def answer_entropy(views: list[View], scorer: AnswerScorer) -> list[float | Exception]:
     """Entropy, in nats, of the answer that would be given now."""
     answers = _scored(views, scorer)

@@ -27,10 +27,17 @@ Outcomes = Sequence[T | Exception]
 
 
 class Prompt(msgspec.Struct, frozen=True, eq=False):
-    """What a language model reads: segments in order, instructions last."""
+    """What a language model reads, in order: what is given (photos, then the question) and the context as it
+    was written, and last the instruction, what to do now, which is dropped afterwards.
+
+    writes: the kind of text that is wanted ("think", "caption", …), for models that were trained to open
+    with a tag of that name and not to follow instructions.
+    """
 
     segments: tuple[Segment, ...]
+    instruction: str = ""
     system: str = ""
+    writes: str = ""
 
 
 class Generation(msgspec.Struct, frozen=True):
@@ -163,7 +170,11 @@ class FeatureExtractor(Protocol):
 
 
 class Backend(Protocol):
-    """What stands behind the capabilities. `provides` lists the protocols it implements."""
+    """What stands behind the capabilities. `provides` lists the protocols it implements.
+
+    A model that reads only contexts of its own kind says `unified = True`: it is then not mixed with other
+    backends unless they are named.
+    """
 
     name: str
     fingerprint: str

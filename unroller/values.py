@@ -352,7 +352,8 @@ class CameraPose(Value, frozen=True, eq=False, gc=False):
         return f"{self.campose} ({unit.get(self.scale, 'arbitrary unit')})"
 
     def render(self) -> tuple[Segment, ...]:
-        return (TextSegment(self.campose),)
+        """The tag; where the numbers are not in metres, followed by words that say so."""
+        return (TextSegment(self.campose if self.scale == "metric" else self.words()),)
 
     def difference(self, other: Value) -> float:
         """The larger of the rotation angle and the signed translation-direction angle, over 180°."""

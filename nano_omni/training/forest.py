@@ -1,6 +1,7 @@
 """A training sequence: two photos, read once, and under them a tree of questions and contexts.
 
     photos - pose
+           - A where it lies, for every object A
            - question - <answer>                              direct
                       - pose - <answer>                       pose
                              - think - <answer>               pose+think
@@ -27,9 +28,10 @@ from torch import Tensor
 from .. import language
 from ..config import Config
 from ..data import Rooms
-from ..masks import Segment, attention_mask, positions
+from ..masks import Segment, attention_mask, photo_segments, positions
 from ..vocabulary import INDEX, TwoHot, neighbours
 from ..world.questions import HOPS
+from ..world.scene import MAX_OBJECTS
 
 Node = tuple[str, str, str]  # name, parent, what it holds
 
@@ -87,12 +89,15 @@ class Forest:
         self.nodes: list[tuple[int, str]] = []  # (hops, what) of each text segment
         read, kinds, self.cells = [], [], []
         at = self.photo_length
-        # A pose before any question: what the photos alone say. It has no number of hops.
-        segments.append(Segment("text", language.POSE_LENGTH, root))
-        self.nodes.append((0, "pose"))
-        read += range(at, at + language.POSE_LENGTH - 1)
-        kinds += [False] * (language.POSE_LENGTH - 1)
-        at += language.POSE_LENGTH
+        # Before any question, with 0 hops: what the photos alone say. Looking objects up by their names is
+        # what all thinking starts with, and is not learned from the few that questions name.
+        alone = [("pose", language.POSE_LENGTH)] + [("object", language.OBJECT_LENGTH)] * MAX_OBJECTS
+        for what, length in alone:
+            segments.append(Segment("text", length, root))
+            self.nodes.append((0, what))
+            read += range(at, at + length - 1)
+            kinds += [False] * (length - 1)
+            at += length
         for asked in self.hops:
             index = {"question": len(segments)}
             segments.append(Segment("text", language.question_length(asked), root))
@@ -121,8 +126,8 @@ class Forest:
         self.read = torch.tensor(read, device=device)
         self.answers = torch.tensor(kinds, device=device)
         # Index tensors made once: making them in a step would make the host wait for the GPU.
-        self.answer_rows = torch.tensor([k for k, kind in enumerate(kinds) if kind], device=device)
-        self.context_rows = torch.tensor([k for k, kind in enumerate(kinds) if not kind], device=device)
+        rows = self.answers.nonzero()[:, 0], (~self.answers).nonzero()[:, 0]
+        self.answer_rows, self.context_rows = rows
         self.written = self.read[self.context_rows] + 1 - self.photo_length
         self.weights = torch.tensor([_ANSWER_WEIGHT.get(name, 1.0) for _, name in self.cells], device=device)
         self.before, self.after = neighbours(device)
@@ -133,21 +138,27 @@ class Forest:
         Contexts hold the truth, rounded at random in proportion; a `noise` share of the numbers is moved
         by one step, half of them up. Every copy of a context draws its own.
         """
-        words, low, high, share, weight = [], [], [], [], []
+        words: list[Tensor] = []
+        aims: list[tuple[Tensor, ...]] = []  # low, high, share, weight
         batch = len(rooms)
 
         def aim(target: TwoHot, valid: Tensor) -> None:
-            for parts, part in zip((low, high, share), target, strict=True):
-                parts.append(part)
-            weight.append(valid.expand_as(target[2]))
+            aims.append((*target, valid.expand_as(target[2])))
 
         def context(truth: TwoHot, valid: Tensor) -> None:
             words.append(self._rounded(truth, noise, generator))
             aim((truth[0][:, 1:], truth[1][:, 1:], truth[2][:, 1:]), valid)
 
+        every = torch.ones(batch, 1, device=rooms.photos.device)
+        objects = iter(range(MAX_OBJECTS))
         for hops, what in self.nodes:
+            if what == "object":
+                k = next(objects)
+                low, high, share = (part[:, k] for part in rooms.objects)
+                context((low, high, share), rooms.known[:, k : k + 1].float())
+                continue
             if not hops:
-                context(rooms.pose, torch.ones(batch, 1, device=rooms.photos.device))
+                context(rooms.pose, every)
                 continue
             asked = rooms.asked[hops]
             valid = asked.valid.float()[:, None]
@@ -165,7 +176,7 @@ class Forest:
                 context(rooms.pose if what == "pose" else asked.think, valid)
         if self.padding:
             words.append(torch.zeros(batch, self.padding, dtype=torch.long, device=words[0].device))
-        low, high, share, weight = (torch.cat(parts, 1) for parts in (low, high, share, weight))
+        low, high, share, weight = (torch.cat(parts, 1) for parts in zip(*aims, strict=True))
         return torch.cat(words, 1), Targets(low, high, share, weight)
 
     def _rounded(self, number: TwoHot, noise: float, generator: torch.Generator | None) -> Tensor:
@@ -184,15 +195,6 @@ class Forest:
         best = logits[:, self.context_rows].argmax(-1)  # (B, m)
         best = torch.where(who[:, None], best, words[:, self.written])
         return words.index_copy(1, self.written, best)
-
-
-def photo_segments(patches: int, count: int = 2) -> list[Segment]:
-    """Tag, photo, tag, photo ...: a chain."""
-    chain: list[Segment] = []
-    for _ in range(count):
-        chain.append(Segment("text", 1, len(chain) - 1 if chain else None))
-        chain.append(Segment("image", patches, len(chain) - 1))
-    return chain
 
 
 def losses(

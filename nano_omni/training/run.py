@@ -13,13 +13,15 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from .. import card
+from .. import card, tokenizer
 from ..config import CONFIGS
-from ..data import Rooms, rooms, split_seeds, stream
+from ..data import Rooms, stream
+from ..evaluation import collect, unroll
 from ..model import NanoOmni
 from ..world.questions import HOPS
 from . import checkpoint
@@ -33,7 +35,8 @@ class Recipe:
     training (0: by steps); rates of Muon and AdamW; warmup steps; decay: share of training in which rates
     fall to 0; own: share at the end in which contexts are self-written, for `own_rooms` of the rooms, in
     `rounds` of Jacobi decoding; noise: share of context numbers moved by a step; groups: the numbers of
-    hops that a step asks about, by turns; tree: what is read before answering, one of `forest.TREES`."""
+    hops that a step asks about, by turns; tree: what is read before answering, one of `forest.TREES`; see:
+    share at the beginning in which nothing is asked: poses and objects only, short and quickly learned."""
 
     batch: int = 48
     draw: int = 8
@@ -49,17 +52,18 @@ class Recipe:
     noise: float = 0.5
     loss_weights: tuple[float, float, float, float] = (1.0, 2.0, 1.0, 1.0)
     check_every: int = 250
-    check_rooms: int = 768
+    check_questions: int = 256
     groups: tuple[tuple[int, ...], ...] = (HOPS,)
     tree: str = "full"
+    see: float = 0.2
 
 
 RECIPES = {
-    "tiny": Recipe(batch=4, draw=2, steps=20, warmup=2, check_every=10, check_rooms=4),
+    "tiny": Recipe(batch=4, draw=2, steps=20, warmup=2, check_every=10, check_questions=4, see=0.0),
     # Two numbers of hops a step in place of four: more rooms for the same work, and rooms teach to see.
-    "cpu": Recipe(batch=24, draw=16, steps=12000, check_every=1500, groups=((1, 4), (2, 3))),
+    "cpu": Recipe(batch=24, draw=16, steps=7000, check_every=1400, groups=((1, 4), (2, 3))),
     "gpu": Recipe(
-        batch=512, draw=8, budget=960, steps=0, adam=1.5e-3, warmup=150, check_every=500, check_rooms=4096
+        batch=512, draw=8, budget=960, steps=0, adam=1.5e-3, warmup=150, check_every=500, check_questions=1024
     ),
 }
 COLUMNS = ("step", "seconds", "progress", "rooms", "answer", "context", "name", "depth")
@@ -79,8 +83,8 @@ class Trainer:
         self.adam = torch.optim.AdamW(
             rest.values(), lr=recipe.adam, betas=(0.9, 0.95), weight_decay=0.0, fused=device.type == "cuda"
         )
-        self.forest = Forest(config, device, tree=recipe.tree)  # for checks: every number of hops
         self.forests = [Forest(config, device, hops, recipe.tree) for hops in recipe.groups]
+        self.seeing = Forest(config, device, ())
         self.random = torch.Generator(device=device).manual_seed(seed)
         self.loss_weights = torch.tensor(recipe.loss_weights, device=device)
         self.losses = losses
@@ -124,6 +128,8 @@ class Trainer:
         for optimizer, full in ((self.muon, recipe.muon), (self.adam, recipe.adam)):
             optimizer.param_groups[0]["lr"] = full * max(rate, 0.0)
         forest = self.forests[self.step % len(self.forests)]
+        if progress < recipe.see:
+            forest = self.seeing
         words, targets = forest.fill(batch, recipe.noise, self.random)
         if progress >= 1 - recipe.own:
             who = torch.rand(len(batch), device=self.device, generator=self.random) < recipe.own_rooms
@@ -144,31 +150,23 @@ class Trainer:
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:
-        """Held-out accuracy by hops and branch: contexts self-written (3 rounds of Jacobi decoding)."""
-        size, forest = self.recipe.batch, self.forest
-        right = torch.zeros(2, len(forest.cells), device=self.device)
-        counted = torch.zeros(len(forest.cells), device=self.device)
-        many = self.recipe.draw * size  # the shape of a training draw, so that nothing compiles anew
-        held = rooms(split_seeds("val", 0, many, self.device), self.config, compiled=self.compiled)
-        everyone = torch.ones(size, dtype=torch.bool, device=self.device)
-        for k in range(max(1, min(self.recipe.check_rooms, many) // size)):
-            batch = held[k * size : (k + 1) * size]
-            generator = torch.Generator(device=self.device).manual_seed(k)
-            words, targets = forest.fill(batch, 0.0, generator)
-            wanted, there = targets.low[:, forest.answer_rows], targets.weight[:, forest.answer_rows]
+        """Held-out accuracy by context and hops, contexts written word by word as in use."""
+        self.model.eval()
+        rows = ("direct", "pose", "thinking", "pose + thinking", "oracle pose + thinking")
+        scores: dict[str, float] = {}
+        for hops, held in self.held.items():
             with self.precision():
-                for row, rounds in enumerate((0, 3)):
-                    now = self.own_words(batch, words, everyone, rounds, forest)
-                    said = self.read(batch, now, forest)[0][:, forest.answer_rows].argmax(-1)
-                    right[row] += ((said == wanted) * there).sum(0)
-            counted += there.sum(0)
-        share = (right / counted.clamp(min=1)).tolist()
-        return {
-            f"{kind}.{name}.{hops}": share[row][k]
-            for k, (hops, name) in enumerate(forest.cells)
-            for row, kind in enumerate(("oracle", "own"))
-            if not (name == "direct" and row == 0)
-        }
+                logits, _ = unroll(self.model, held, hops)
+            for row in rows:
+                right = logits[row].argmax(-1) == held.asked[hops].choice
+                scores[f"{row}.{hops}"] = right.float().mean().item()
+        self.model.train()
+        return scores
+
+    @cached_property
+    def held(self) -> dict[int, Rooms]:
+        """Validation questions, `check_questions` for each number of hops."""
+        return collect(self.config, "val", self.recipe.check_questions, self.device, draw=512)
 
     def save(self, folder: Path, compact: bool) -> None:
         progress = {"step": self.step, "seconds": self.seconds, "seed": self.seed}
@@ -251,18 +249,18 @@ def train(trainer: Trainer, out: Path, stop_at: float, log_every: int = 50, say=
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     note = card.note(trainer.step, trainer.seconds, recipe.batch, where, trainer.seed, complete)
     save_weights(trainer.model, out / "weights", note)
+    tokenizer.save(out / "weights")
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
     end = "complete" if complete else "stopped"
     say(f"{end} at step {trainer.step}, {trainer.seconds:.0f} s of training")
 
 
 def summary(scores: dict[str, float]) -> str:
-    """Self-written accuracies: branch: hops 1 2 3 4."""
+    """Accuracies in percent: context: by hops."""
     rows: dict[str, list[str]] = {}
     for name, value in scores.items():
-        kind, branch, _ = name.split(".")
-        rows.setdefault(branch if kind == "own" else f"{branch}*", []).append(f"{100 * value:.1f}")
-    return " | ".join(f"{branch} {' '.join(values)}" for branch, values in sorted(rows.items()))
+        rows.setdefault(name.rpartition(".")[0], []).append(f"{100 * value:.1f}")
+    return " | ".join(f"{row} {' '.join(values)}" for row, values in rows.items())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -290,7 +288,8 @@ def main(arguments: list[str] | None = None) -> None:
     trainer = Trainer(CONFIGS[asked.config], recipe, torch.device(asked.device), asked.seed, not asked.eager)
     if asked.resume:
         trainer.load(asked.resume)
-    print(f"{trainer.model.count_parameters():,} parameters, {len(trainer.forest.positions)} tokens a room")
+    tokens = len(trainer.forests[0].positions)
+    print(f"{trainer.model.count_parameters():,} parameters, {tokens} tokens a room", flush=True)
     train(trainer, asked.out, begun + asked.seconds, say=lambda line: print(line, flush=True))
 
 

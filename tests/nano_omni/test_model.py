@@ -7,9 +7,9 @@ from nano_omni.config import CONFIGS, Config
 from nano_omni.data import rooms, split_seeds
 from nano_omni.evaluation import Reader, gain, unroll, within
 from nano_omni.language import POSE_LENGTH, think_length
-from nano_omni.masks import Segment, attention_mask, generation, positions
+from nano_omni.masks import Segment, attention_mask, generation, photo_segments, positions
 from nano_omni.model import NanoOmni, write
-from nano_omni.training.forest import Forest, photo_segments
+from nano_omni.training.forest import Forest
 from nano_omni.vocabulary import DIRECTION_0, INDEX
 
 
@@ -72,8 +72,10 @@ def test_every_branch_of_the_forest_reads_as_if_it_were_alone(model, held):
     with torch.no_grad():
         logits, _, _ = model(held.photos, words, forest.positions, forest.mask, forest.read)
     cell = forest.cells.index((2, "think+pose"))
-    begin = sum(node.length for node in forest.segments[4:15])  # a pose, and the ten segments of hops 1
-    lengths = [node.length for node in forest.segments[15:25]]  # question, direct, P, T, PT, TP, answers
+    first = forest.nodes.index((2, "question")) + len(photo_segments(1))  # nodes leave the photos out
+    photos = forest.photo_length
+    begin = sum(node.length for node in forest.segments[:first]) - photos
+    lengths = [node.length for node in forest.segments[first : first + 10]]  # question, direct, P, T, PT, ...
     starts = [begin + sum(lengths[:k]) for k in range(10)]
     parts = [words[:, starts[k] : starts[k] + lengths[k]] for k in (0, 3, 5, 9)]
     alone = whole(model, held.photos, torch.cat(parts, 1))[:, -1]

@@ -121,7 +121,7 @@ def test_words_say_what_the_numbers_are(asked):
     low, high, share = language.think(q)
     assert low.shape == (len(q.valid), language.think_length(4)) and len(language.roles(4)) == low.shape[1]
     text = [vocabulary.TOKENS[word] for word in vocabulary.nearest((low, high, share))[i]]
-    assert text[0] == "<think>" and text[-1] == "</think>" and text[2] in q.text(i)
+    assert text[0] == "<think>" and text[-1] == "</think>" and text[1] in q.text(i)
     assert abs((float(text[3][:-3]) - math.degrees(q.bearing[i, 0]) + 180) % 360 - 180) <= 3.76
     assert abs(float(text[4][:-1]) - q.distance[i, 0]) <= 0.126
     assert [vocabulary.TOKENS[w] for w in language.question(q)[i]][-1] in q.text(i)

@@ -14,7 +14,7 @@ from unroller import policy as a_policy
 from unroller.capabilities import AnswerScorer, DepthEstimator, PoseEstimator, ViewSynthesizer
 from unroller.declare import primitive
 from unroller.faults import InputError, ProblemError
-from unroller.rendering import in_words
+from unroller.rendering import TextSegment, in_words
 
 
 class Noting:
@@ -206,15 +206,15 @@ def asked(question="Where is the cone?", choices=("left", "right"), **fields):
     return Problem.spatial(photo(1), photo(2), question=question, choices=list(choices), **fields)
 
 
-def test_a_question_is_put_after_the_photos_and_the_context_with_its_choices_last():
+def test_a_question_is_put_after_the_photos_then_the_context_and_the_choices_last():
     backend, run = ran(asked(), ["camera_pose_estimate", "describe_motion"])
-    text = in_words(list(backend.asked[-1].segments))
-    assert text == (
-        "photo 1\nphoto 2\n"
+    prompt = backend.asked[-1]
+    assert in_words(list(prompt.segments)) == (
+        "photo 1\nphoto 2\nWhere is the cone?\n"
         "<campose>2.000000 0.000000 0.000000 0.000000 0.000000 0.000000</campose>\n"
-        "<motion>The camera moved right by 2.00 m without turning.</motion>\n"
-        "Where is the cone?\n- left\n- right"
+        "<motion>The camera moved right by 2.00 m without turning.</motion>"
     )
+    assert prompt.instruction.endswith("\n- left\n- right")
     assert run.output.text == "left" and run.output.probabilities == (0.5, 0.5)
 
 
@@ -222,9 +222,7 @@ def test_what_a_model_has_read_at_one_step_stays_a_prefix_of_what_it_reads_at_th
     prompts = []
     for n in range(3):
         backend, _ = ran(asked(), ["camera_pose_estimate", "describe_motion"][:n])
-        prompts.append(
-            in_words(list(backend.asked[-1].segments)).removesuffix("Where is the cone?\n- left\n- right")
-        )
+        prompts.append(in_words(list(backend.asked[-1].segments)))
     assert prompts[1].startswith(prompts[0]) and prompts[2].startswith(prompts[1])
 
 
@@ -234,7 +232,8 @@ def test_tags_in_a_question_a_choice_or_a_thought_reach_no_model_as_tags():
     backend, _ = ran(
         asked(f"Where? {forged}", [f"left {forged}", "right"]), ["thought"], primitives=[thought]
     )
-    text = in_words(list(backend.asked[-1].segments))
+    prompt = backend.asked[-1]
+    text = in_words([*prompt.segments, TextSegment(prompt.instruction)])
     assert text.count("<") == 2 and "<campose>" not in text and "<|" not in text
 
 

@@ -75,7 +75,9 @@ def executor_of(setup: Setup, brought: Used, task: str | None = None) -> Executo
         raise ProblemError("choose one of --policy, --planner and --calls")
     _import_or_say_why(setup, brought, task)
     budget = {name: _whole(amount) for name, amount in setup.budget.items()}
-    base = Executor(backend=_backends(setup, brought), policy=[], budget=budget, memo=setup.memo or "memory")
+    backends, broken = _backends(setup, brought, task)
+    base = Executor(backend=backends, policy=[], budget=budget, memo=setup.memo or "memory")
+    base.broken.update(broken)
     executor = base.extend(
         primitives=brought.primitives,
         decoders=brought.decoders,
@@ -97,15 +99,26 @@ def brought_by(setup: Setup) -> Used:
     return used(setup.use)
 
 
-def _backends(setup: Setup, brought: Used) -> Any:
-    """Objects and names in order of preference; None for every registered one."""
+def _backends(setup: Setup, brought: Used, task: str | None) -> tuple[list[Any], dict[str, str]]:
+    """Objects and names in order of preference, and what could not be imported.
+
+    Where none is named: a unified model alone, if one can decode the task, since it reads only what it
+    writes; else every registered one, first those that can decode.
+    """
     if setup.backends:
         own = {str(backend.name): backend for backend in brought.backends}
         unchosen = [backend for name, backend in own.items() if name not in setup.backends]
-        return [*(own.get(name) or backend_of(name) for name in setup.backends), *unchosen]
-    if brought.backends:
-        return [*brought.backends, *load_all("backends")[0].values()]
-    return None
+        return [*(own.get(name) or backend_of(name) for name in setup.backends), *unchosen], {}
+    found, broken = load_all("backends")
+    every = [*brought.backends, *found.values()]
+    decoders = {decoder.task: decoder for decoder in brought.decoders}
+    if task is not None and task not in decoders and task in registered("decoders"):
+        decoders[task] = load("decoders", task)
+    needs = decoders[task].needs if task in decoders else ()
+    able = [backend for backend in every if needs and all(need in backend.provides for need in needs)]
+    if able and getattr(able[0], "unified", False):
+        return able[:1], broken
+    return [*able, *(backend for backend in every if backend not in able)], broken
 
 
 def backend_of(name: str) -> Any:

@@ -135,7 +135,7 @@ def test_primitives_says_what_is_needed_and_who_provides_it(toy):
     held = toy("primitives --json").json
     rows = {row["name"]: row for row in held["primitives"]}
     assert rows["think"]["reads"] == ["question"] and rows["think"]["writes"] == "Text"
-    assert rows["camera_pose_estimate"]["needs"] == {"PoseEstimator": ["classical"]}
+    assert rows["camera_pose_estimate"]["needs"] == {"PoseEstimator": ["classical", "nano"]}
     assert "think_once" in held["policies"] and "corridor" in held["problems"]
     said = toy("primitives")
     assert re.search(r"camera_pose_estimate.*PoseEstimator\s+classical", said.out)

@@ -1,0 +1,256 @@
+"""Reading with a memory: what was read once is continued, never read again.
+
+What a model has read is a chain of nodes, one a segment: the photos, the question, each context. A node
+holds the keys and values of its own segment, and is found again by the digest of everything up to it. So
+many questions share their photos, many contexts their question, and what the model has written is there
+already when it is read back as context. `prefilled`, `reused` and `written` count the tokens.
+
+Chains of the same shape are worked on as one batch. Random choices are keyed by (seed, position), so what
+a sample writes does not depend on its batch mates.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from xxhash import xxh3_128_digest
+
+from .masks import attention_mask, photo_segments, positions
+from .model import NanoOmni, Past, causal_mask
+from .vocabulary import INDEX
+from .world.randomness import uniform
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a model sees of V photos before it is asked: seen (C,), the highest probability of each class of
+    patch (0: the room, then vocabulary.OBJECTS) in any patch; feature (V, d), mean of its patch features."""
+
+    seen: Tensor
+    feature: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A segment that was read, after those of `parent`: kept (layers, 2, H, T, D) keys and values."""
+
+    key: bytes
+    parent: Node | None
+    kept: Tensor
+    position: int  # of the word that comes next
+    look: Look
+
+    @property
+    def chain(self) -> list[Node]:
+        """From the photos on."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: words without the opening one, closing one included; their log-probability."""
+
+    node: Node
+    words: tuple[int, ...]
+    log_probability: float
+
+
+class Reader:
+    """A model and what it has read. max_bytes: of keys and values that are kept; the oldest go first."""
+
+    def __init__(self, model: NanoOmni, max_bytes: int = 512 << 20) -> None:
+        self.model = model.eval()
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self.prefilled = self.reused = self.written = 0
+        self._nodes: OrderedDict[bytes, Node] = OrderedDict()
+
+    @torch.no_grad()
+    def look(self, photos: Sequence[Tensor]) -> list[Node]:
+        """Photos (V, 3, S, S) uint8, a tensor a sample -> their nodes."""
+        keys = [xxh3_128_digest(bytes([len(p)]) + p.cpu().numpy().tobytes()) for p in photos]
+        nodes = self._known(keys)
+        fresh = {key: p for key, p in zip(keys, photos, strict=True) if key not in nodes}
+        for count in dict.fromkeys(len(p) for p in fresh.values()):
+            some = {key: p for key, p in fresh.items() if len(p) == count}
+            for node in self._prefill_photos(list(some), torch.stack(list(some.values()))):
+                nodes[node.key] = self._keep(node)
+        return [nodes[key] for key in keys]
+
+    def _prefill_photos(self, keys: list[bytes], photos: Tensor) -> list[Node]:
+        model = self.model
+        tree = photo_segments(model.config.grid**2, photos.shape[1])
+        place, mask = positions(tree).to(model.device), attention_mask(tree).to(model.device)
+        seen, names, _ = model.see(photos.to(model.device))
+        nothing = torch.empty(len(keys), 0, dtype=torch.long, device=model.device)
+        past = model.run(model.sequence(seen, nothing), place, mask)[1]
+        most = names.float().softmax(-1).flatten(1, 2).amax(1)  # (B, C)
+        features = seen.mean(2) - model.tags(photos.shape[1])  # (B, V, d)
+        self.prefilled += len(keys) * len(place)
+        return [
+            Node(key, None, kept, int(place[-1]) + 1, Look(most[i], features[i]))
+            for i, (key, kept) in enumerate(zip(keys, _apart(past), strict=True))
+        ]
+
+    @torch.no_grad()
+    def read(self, nodes: Sequence[Node], words: Sequence[Sequence[int]]) -> list[Node]:
+        """Each node continued by words that are given."""
+        keys = [_continued(node, said) for node, said in zip(nodes, words, strict=True)]
+        known = self._known(keys)
+        fresh: dict[bytes, tuple[Node, tuple[int, ...]]] = {}
+        for key, node, said in zip(keys, nodes, words, strict=True):
+            if key not in known:
+                fresh.setdefault(key, (node, tuple(said)))
+        for group in _alike([(node, len(said)) for node, said in fresh.values()]):
+            some = [list(fresh.items())[i] for i in group]
+            asked = torch.tensor([said for _, (_, said) in some], device=self.model.device)
+            starts = [node for _, (node, _) in some]
+            _, past = self._run(asked, starts, _together(starts))
+            behind = past[0][0].shape[2] - asked.shape[1]
+            self.prefilled += asked.numel()
+            for (key, (node, said)), kept in zip(some, _apart(past, behind), strict=True):
+                known[key] = self._keep(Node(key, node, kept, node.position + len(said), node.look))
+        return [known[key] for key in keys]
+
+    @torch.no_grad()
+    def write(
+        self,
+        nodes: Sequence[Node],
+        opening: str,
+        closing: str,
+        most: int,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Written]:
+        """Each node continued by what the model writes after `opening`, up to `closing` or `most` words, of
+        which the last is then `closing`."""
+        drawn = torch.tensor(seeds if seeds is not None else [0] * len(nodes), device=self.model.device)
+        found: dict[int, Written] = {}
+        for group in _alike([(node, 0) for node in nodes]):
+            some = [nodes[i] for i in group]
+            written = self._write(some, INDEX[opening], INDEX[closing], most, temperature, drawn[group])
+            found.update(zip(group, written, strict=True))
+        return [found[i] for i in range(len(nodes))]
+
+    def _write(
+        self, nodes: list[Node], opening: int, closing: int, most: int, temperature: float, seeds: Tensor
+    ) -> list[Written]:
+        model, past = self.model, _together(nodes)
+        behind = past[0][0].shape[2]
+        new = torch.full((len(nodes), 1), opening, device=model.device)
+        words, total = new[:, :0], torch.zeros(len(nodes), device=model.device)
+        done = torch.zeros(len(nodes), dtype=torch.bool, device=model.device)
+        while True:
+            x, past = self._run(new, nodes, past, words.shape[1])
+            if bool(done.all()):  # the closing word has been read, too
+                break
+            logits = model.head(x[:, -1]).float()
+            if words.shape[1] + 1 >= most:
+                new = torch.full_like(new, closing)
+            else:
+                noise = self._noise(seeds, nodes[0].position + words.shape[1], temperature)
+                new = (logits / (temperature or 1.0) + noise).argmax(-1, keepdim=True)
+            said = logits.log_softmax(-1).gather(1, new)[:, 0]
+            total = total + said.masked_fill(done, 0.0)
+            words = torch.cat([words, new], 1)
+            done = done | (new[:, 0] == closing)
+        ends = (words == closing).int().argmax(1) + 1  # (B,)
+        results: list[Written] = []
+        for node, said, end, p, kept in zip(
+            nodes, words.tolist(), ends.tolist(), total.tolist(), _apart(past, behind), strict=True
+        ):
+            own = tuple(said[:end])
+            self.written += end
+            segment = (opening, *own)
+            node = Node(
+                _continued(node, segment),
+                node,
+                kept[..., : end + 1, :].clone() if end < len(said) else kept,
+                node.position + end + 1,
+                node.look,
+            )
+            results.append(Written(self._keep(node), own, p))
+        return results
+
+    def _noise(self, seeds: Tensor, position: int, temperature: float) -> Tensor | float:
+        if temperature <= 0:
+            return 0.0
+        u = uniform(seeds, f"write.{position}", self.model.config.vocabulary, 1e-6, 1.0)
+        return -(-u.log()).log()  # Gumbel: the largest is a draw
+
+    @torch.no_grad()
+    def answer(self, nodes: Sequence[Node], choices: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Log-probabilities (n,) of the words each sample may answer with, which sum to 1 among them."""
+        said = {}
+        for group in _alike([(node, 0) for node in nodes]):
+            some = [nodes[i] for i in group]
+            asked = torch.full((len(some), 1), INDEX["<answer>"], device=self.model.device)
+            x, _ = self._run(asked, some, _together(some))
+            self.prefilled += len(some)
+            for i, logits in zip(group, self.model.head(x[:, -1]).float(), strict=True):
+                said[i] = logits[list(choices[i])].log_softmax(0)
+        return [said[i] for i in range(len(nodes))]
+
+    def _run(
+        self, words: Tensor, nodes: Sequence[Node], past: Past, already: int = 0
+    ) -> tuple[Tensor, Past]:
+        """Words (B, n) after a past, of which `already` were written since the nodes."""
+        model, count = self.model, words.shape[1]
+        place = torch.arange(count, device=model.device) + nodes[0].position + already
+        mask = causal_mask(past[0][0].shape[2], count, model.device) if count > 1 else None
+        return model.run(model.embed(words).to(past[0][0].dtype), place, mask, past)
+
+    def _known(self, keys: Sequence[bytes]) -> dict[bytes, Node]:
+        """Those of them that were read before."""
+        known: dict[bytes, Node] = {}
+        for key in keys:
+            if key in self._nodes and key not in known:
+                self._nodes.move_to_end(key)
+                known[key] = self._nodes[key]
+                self.reused += known[key].kept.shape[3]
+        return known
+
+    def _keep(self, node: Node) -> Node:
+        old = self._nodes.pop(node.key, None)
+        self._nodes[node.key] = node
+        self.bytes += node.kept.nbytes - (0 if old is None else old.kept.nbytes)
+        while self.bytes > self.max_bytes and len(self._nodes) > 1:
+            _, gone = self._nodes.popitem(last=False)
+            self.bytes -= gone.kept.nbytes
+        return node
+
+
+def _continued(node: Node, words: Sequence[int]) -> bytes:
+    return xxh3_128_digest(node.key + b"".join(word.to_bytes(4, "little") for word in words))
+
+
+def _alike(things: Sequence[tuple[Node, int]]) -> list[list[int]]:
+    """Which of (node, number of words to come) have the same shape and positions throughout."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, (node, count) in enumerate(things):
+        shape = (count, node.position, *(link.kept.shape[3] for link in node.chain))
+        groups.setdefault(shape, []).append(i)
+    return list(groups.values())
+
+
+def _together(nodes: Sequence[Node]) -> Past:
+    """The pasts of chains of one shape as a batch: per layer keys and values (B, H, S, D)."""
+    chains = [node.chain for node in nodes]
+    parts = [torch.stack([chain[k].kept for chain in chains]) for k in range(len(chains[0]))]
+    whole = torch.cat(parts, 4) if len(parts) > 1 else parts[0]  # (B, layers, 2, H, S, D)
+    return tuple((layer[:, 0], layer[:, 1]) for layer in whole.unbind(1))
+
+
+def _apart(past: Past, behind: int = 0) -> list[Tensor]:
+    """A batch's keys and values from place `behind` on, a tensor (layers, 2, H, T, D) a sample."""
+    whole = torch.stack([torch.stack([k, v], 1) for k, v in past], 1)  # (B, layers, 2, H, S, D)
+    return [sample.contiguous() for sample in whole[..., behind:, :].unbind(0)]

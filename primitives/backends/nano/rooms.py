@@ -1,0 +1,138 @@
+"""The embedded world's rooms as problems: two pictures of a room, and what is asked about them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from unroller.faults import ProblemError
+from unroller.problem import Problem
+from unroller.values import CameraPose
+
+SEEDS = 1 << 62
+SIDES = 16, 4096  # pixels, least and most
+QUESTIONED = 1 << 20  # rooms with questions: test rooms, which no model of ours was trained on
+TRIES = 16  # rooms looked at for each question; most have one
+
+
+def rooms(
+    seed: int, task: str = "pose", width: int | None = None, height: int | None = None, hops: int = 2
+) -> Problem:
+    """Two pictures of procedural room number `seed`, with exact intrinsics and the truth in the metadata.
+
+    `pose` and other geometric tasks: richly textured, 640 x 480 pixels unless said otherwise. `spatial`: a
+    question of 1 to 4 `hops` about a plain room as the embedded model knows them, in square pictures of 512
+    pixels; the metadata holds the true answer, the true pose and what an oracle would think.
+    Raises ProblemError for a seed, a size or a number of hops that there is no room for.
+    """
+    if task in ("spatial", "understanding"):
+        side = width or height or 512
+        return many([seed], task, width=side, height=height or side, hops=hops)[0]
+    width, height = width or 640, height or 480
+    if not 0 <= seed < SEEDS:
+        raise ProblemError(f"there is no room {seed}: rooms are numbered 0 to {SEEDS - 1}")
+    _check_sides(width, height)
+    from nano_omni.world import render_pair
+
+    with _one_thread():
+        pair = render_pair(seed, width=width, height=height)
+    true = CameraPose.from_matrix(pair.relative.double().cpu().numpy())
+    return Problem(
+        task=task,
+        images=tuple(image.cpu().numpy() for image in pair.images),
+        intrinsics=pair.intrinsics.double().cpu().numpy(),
+        metadata={"truth": {"pose": [*true.translation, *true.rotation]}, "room": seed},
+    )
+
+
+def many(
+    seeds: Sequence[int], task: str = "spatial", width: int = 64, height: int = 64, hops: int = 2
+) -> list[Problem]:
+    """Questions about many rooms, drawn together: see `rooms`. Pictures have the model's 64 pixels."""
+    if task not in ("spatial", "understanding"):
+        return [rooms(seed, task) for seed in seeds]
+    from nano_omni.world.questions import HOPS
+
+    if hops not in HOPS:
+        raise ProblemError(f"questions have {HOPS[0]} to {HOPS[-1]} hops, not {hops}")
+    if width != height:
+        raise ProblemError(f"{width} x {height}: the pictures of these questions are square")
+    _check_sides(width, height)
+    wrong = next((seed for seed in seeds if not 0 <= seed < QUESTIONED), None)
+    if wrong is not None:
+        raise ProblemError(f"there is no question {wrong}: they are numbered 0 to {QUESTIONED - 1}")
+    found: dict[int, Problem] = {}
+    with _one_thread():
+        for attempt in range(TRIES):
+            missing = [seed for seed in dict.fromkeys(seeds) if seed not in found]
+            for at in range(0, len(missing), 256):
+                found.update(_asked(missing[at : at + 256], attempt, task, width, hops))
+    lost = next((seed for seed in seeds if seed not in found), None)
+    if lost is not None:
+        raise ProblemError(f"room {lost} has no question of {hops} hops: choose another number")
+    return [found[seed] for seed in seeds]
+
+
+rooms.many = many  # type: ignore[attr-defined]  # for whoever wants hundreds: drawing them alone is slow
+
+
+def _asked(seeds: list[int], attempt: int, task: str, side: int, hops: int) -> dict[int, Problem]:
+    """The problems of those seeds whose room of this attempt has a question."""
+    from nano_omni import language, vocabulary
+    from nano_omni.data import split_seeds
+    from nano_omni.world.camera import intrinsics, relative
+    from nano_omni.world.questions import CHOICES, ask, viewpoints, visibility
+    from nano_omni.world.render import render, to_uint8
+    from nano_omni.world.scene import sample_scenes
+
+    numbers = split_seeds("test", 0, QUESTIONED * TRIES)[[seed * TRIES + attempt for seed in seeds]]
+    scene = sample_scenes(numbers, "plain")
+    c2w = viewpoints(scene)
+    small = render(scene, c2w, intrinsics(64, 64), 64, 64)
+    asked = ask(scene, c2w, visibility(small.ids), hops)
+    images = to_uint8(small.images).numpy()
+    camera = intrinsics(side, side)
+    if side != 64:
+        images = to_uint8(render(scene, c2w, camera, side, side, 2).images).numpy()
+    thoughts = vocabulary.nearest(language.think(asked))
+    problems: dict[int, Problem] = {}
+    for i in asked.valid.nonzero()[:, 0].tolist():
+        true = CameraPose.from_matrix(relative(c2w[i, 0], c2w[i, 1]).double().numpy())
+        answer = CHOICES[hops][int(asked.answer[i])]
+        think = " ".join(vocabulary.TOKENS[word] for word in thoughts[i, 1:-1].tolist())
+        metadata: dict[str, Any] = {
+            "truth": {"answer": answer, "pose": [*true.translation, *true.rotation]},
+            "oracle": {"think": think},
+            "room": seeds[i],
+            "hops": hops,
+        }
+        problems[seeds[i]] = Problem(
+            task=task,
+            images=(images[i, 0], images[i, 1]),
+            question=asked.text(i),
+            choices=CHOICES[hops],
+            intrinsics=camera.double().numpy(),
+            metadata=metadata,
+        )
+    return problems
+
+
+def _check_sides(width: int, height: int) -> None:
+    least, most = SIDES
+    if not (least <= width <= most and least <= height <= most):
+        raise ProblemError(f"a picture of {width} x {height}: sides are {least} to {most} pixels")
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """Where other programs are busy, torch's threads wait for each other at every small step, and a picture
+    that takes two seconds can take forty."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

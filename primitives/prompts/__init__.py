@@ -1,0 +1,31 @@
+"""The instructions that primitives give to language models, one file each, and how a prompt is put together.
+
+A model reads what is given (photos, the question), then the context as it was written, then the instruction,
+which is dropped afterwards: so what it has read for one step stays a prefix of what it reads for the next.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unroller.capabilities import Prompt
+from unroller.declare import View
+from unroller.rendering import ImageSegment, Segment, TextSegment, escape
+
+
+def instruction(name: str) -> str:
+    """The text of `primitives/prompts/<name>.md`."""
+    return Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+def prompt_of(view: View, told: str, writes: str = "") -> Prompt:
+    """What a model reads of a problem and its context. Reads "images" and "question".
+
+    told: the instruction. writes: the kind of text wanted, see `Prompt`.
+    """
+    segments: list[Segment] = [
+        ImageSegment(image.pixels, f"photo {i + 1}") for i, image in enumerate(view.images)
+    ]
+    if view.question is not None:
+        segments.append(TextSegment(escape(view.question)))
+    return Prompt((*segments, *view.segments()), instruction=told, writes=writes)

@@ -1,0 +1,144 @@
+"""Text as context: thoughts and captions that a model writes, and what an oracle says in their place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from primitives.prompts import instruction, prompt_of
+from unroller.capabilities import TextGenerator
+from unroller.cost import Cost
+from unroller.declare import View, primitive
+from unroller.faults import InputError
+from unroller.problem import Problem
+from unroller.values import CameraPose, Text, Value
+
+
+class Writing(BaseModel):
+    """How much may be written (tokens) and how freely (0: the most probable words)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class WritingAtLength(Writing):
+    max_tokens: Annotated[int, Field(ge=1)] = 4096
+
+
+def _bound(parameters: Writing) -> Cost:
+    return Cost(model_calls=1, tokens=parameters.max_tokens)
+
+
+def a_question(problem: Problem) -> str | None:
+    return None if problem.question is not None else "needs a question"
+
+
+def a_photo(problem: Problem) -> str | None:
+    return None if problem.images else "needs a photo, and has none"
+
+
+THINK, THINK_LONG = instruction("think"), instruction("think_long")
+CAPTION, DEPTH_CAPTION = instruction("detailed_caption"), instruction("depth_caption")
+
+
+def _written(views: list[View], writer: TextGenerator, told: str, kind: str) -> Sequence[Text | Exception]:
+    how = views[0].parameters
+    generations = writer.generate_text(
+        [prompt_of(view, told, writes=kind) for view in views],
+        max_tokens=how.max_tokens,
+        temperature=how.temperature,
+        seeds=[view.seed for view in views],
+    )
+    texts: list[Text | Exception] = []
+    for view, generation in zip(views, generations, strict=True):
+        if isinstance(generation, Exception):
+            texts.append(generation)
+            continue
+        view.charge(model_calls=1, tokens=generation.tokens)
+        texts.append(Text(generation.text, kind=kind))
+    return texts
+
+
+def _writes_text(parameters: type[Writing], prompt: str, applies: Any) -> Any:
+    """What the primitives of this file have in common."""
+    return primitive(
+        reads=("images", "question", Value),
+        writes=Text,
+        needs=TextGenerator,
+        parameters=parameters,
+        cost=_bound,
+        batched=True,
+        stochastic=True,
+        applies=applies,
+        prompts=(prompt,),
+    )
+
+
+@_writes_text(Writing, THINK, a_question)
+def text_think(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
+    """Think about the question: the paper's textual context."""
+    return _written(views, writer, THINK, "think")
+
+
+@_writes_text(WritingAtLength, THINK_LONG, a_question)
+def text_think_long(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
+    """Think about the question at length, step by step, and check the result."""
+    return _written(views, writer, THINK_LONG, "think_long")
+
+
+@_writes_text(Writing, CAPTION, a_photo)
+def detailed_caption(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
+    """Describe every photo in detail."""
+    return _written(views, writer, CAPTION, "caption")
+
+
+@_writes_text(Writing, DEPTH_CAPTION, a_photo)
+def depth_caption(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
+    """Say in words how far away everything in the first photo is."""
+    return _written(views, writer, DEPTH_CAPTION, "depth_caption")
+
+
+# ----------------------------------------------------------------------------------------------- oracles
+
+
+class Oracle(BaseModel):
+    """Which text is wanted; file: JSON, {question: {kind: text}}, in place of the problem's metadata."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = "think"
+    file: str | None = None
+
+
+@primitive(reads=("question", "metadata"), writes=Text, parameters=Oracle)
+def oracle_text(view: View) -> Text:
+    """The text that an oracle wrote, the paper's upper bound: from `metadata["oracle"]` of the problem (a
+    scene's truth), or from a file that another model filled."""
+    wanted = view.parameters
+    held: Any = (view.metadata or {}).get("oracle", {})
+    where = 'the problem\'s metadata["oracle"]'
+    if wanted.file is not None:
+        where = wanted.file
+        try:
+            held = json.loads(Path(wanted.file).read_text(encoding="utf-8")).get(view.question, {})
+        except (OSError, ValueError, AttributeError) as error:
+            raise InputError(f"{where} holds no texts by question: {error}") from None
+    text: Any = held.get(wanted.kind) if isinstance(held, Mapping) else None
+    if not isinstance(text, str):
+        raise InputError(f"no oracle text of the kind {wanted.kind!r} in {where} for this problem")
+    return Text(text, kind=wanted.kind)
+
+
+@primitive(reads=("metadata",), writes=CameraPose)
+def oracle_pose(view: View) -> CameraPose:
+    """The true pose of the second photo, from `metadata["truth"]["pose"]`: six numbers, in metres."""
+    pose: Any = (view.metadata or {}).get("truth", {}).get("pose")
+    if pose is None:
+        raise InputError('there is no true pose in the problem\'s metadata["truth"]["pose"]')
+    return CameraPose(tuple(pose[:3]), tuple(pose[3:]))
