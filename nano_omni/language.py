@@ -137,14 +137,21 @@ def _join(parts: Sequence[TwoHot]) -> TwoHot:
     return low, high, share
 
 
+# What the words between <campose> and </campose> may be.
+POSE_GRAMMAR = (
+    range(words.OFFSET_0, words.OFFSET_0 + words.OFFSETS),
+    range(words.OFFSET_0, words.OFFSET_0 + words.OFFSETS),
+    range(words.DIRECTION_0, words.DIRECTION_0 + words.DIRECTIONS),
+)
+
+
 def pose_matrix(written: Sequence[int]) -> Tensor:
     """The words right, ahead, direction of a pose -> (4, 4) float64, camera 2 in camera 1's own (tilted,
     OpenCV) frame, in metres; both cameras look down by camera.PITCH. Raises ValueError for other words."""
-    right, ahead, turned = written[:3]
-    offsets = range(words.OFFSET_0, words.OFFSET_0 + words.OFFSETS)
-    if right not in offsets or ahead not in offsets or not 0 <= turned - words.DIRECTION_0 < words.DIRECTIONS:
+    if len(written) != 3 or any(word not in may for word, may in zip(written, POSE_GRAMMAR, strict=True)):
         said = " ".join(words.TOKENS[word] for word in written)
         raise ValueError(f"a pose is two offsets and a direction, not {said!r}")
+    right, ahead, turned = written
     place = [(word - words.OFFSET_0) * words.METRES - 8 for word in (right, ahead)]
     direction = (turned - words.DIRECTION_0) * 2 * math.pi / words.DIRECTIONS
     cameras = camera.pose(

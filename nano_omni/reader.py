@@ -21,7 +21,7 @@ from xxhash import xxh3_128_digest
 
 from .masks import attention_mask, photo_segments, positions
 from .model import NanoOmni, Past, causal_mask
-from .vocabulary import INDEX
+from .vocabulary import INDEX, WRITABLE
 from .world.randomness import uniform
 
 
@@ -130,30 +130,47 @@ class Reader:
         most: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
+        grammar: Sequence[range] | None = None,
     ) -> list[Written]:
         """Each node continued by what the model writes after `opening`, up to `closing` or `most` words, of
-        which the last is then `closing`."""
+        which the last is then `closing`. grammar: for each word in turn those it may be; then `closing`.
+        Without one any of vocabulary.WRITABLE may be written."""
+        if grammar is not None:
+            most = len(grammar) + 1
         drawn = torch.tensor(seeds if seeds is not None else [0] * len(nodes), device=self.model.device)
         found: dict[int, Written] = {}
         for group in _alike([(node, 0) for node in nodes]):
             some = [nodes[i] for i in group]
-            written = self._write(some, INDEX[opening], INDEX[closing], most, temperature, drawn[group])
+            tags = INDEX[opening], INDEX[closing]
+            written = self._write(some, tags, most, temperature, drawn[group], grammar)
             found.update(zip(group, written, strict=True))
         return [found[i] for i in range(len(nodes))]
 
     def _write(
-        self, nodes: list[Node], opening: int, closing: int, most: int, temperature: float, seeds: Tensor
+        self,
+        nodes: list[Node],
+        tags: tuple[int, int],
+        most: int,
+        temperature: float,
+        seeds: Tensor,
+        grammar: Sequence[range] | None,
     ) -> list[Written]:
+        opening, closing = tags
         model, past = self.model, _together(nodes)
         behind = past[0][0].shape[2]
         new = torch.full((len(nodes), 1), opening, device=model.device)
         words, total = new[:, :0], torch.zeros(len(nodes), device=model.device)
         done = torch.zeros(len(nodes), dtype=torch.bool, device=model.device)
+        free = _only((*WRITABLE, closing), total.new_empty(model.config.vocabulary))
         while True:
             x, past = self._run(new, nodes, past, words.shape[1])
             if bool(done.all()):  # the closing word has been read, too
                 break
             logits = model.head(x[:, -1]).float()
+            if grammar is None:
+                logits = logits + free
+            elif words.shape[1] < len(grammar):
+                logits = logits + _only(grammar[words.shape[1]], logits)
             if words.shape[1] + 1 >= most:
                 new = torch.full_like(new, closing)
             else:
@@ -227,6 +244,13 @@ class Reader:
             _, gone = self._nodes.popitem(last=False)
             self.bytes -= gone.kept.nbytes
         return node
+
+
+def _only(words: Sequence[int], logits: Tensor) -> Tensor:
+    """To be added to logits (..., vocabulary) so that no other words are chosen."""
+    allowed = torch.full_like(logits, -torch.inf)
+    allowed[..., list(words)] = 0.0
+    return allowed
 
 
 def _continued(node: Node, words: Sequence[int]) -> bytes:

@@ -45,6 +45,9 @@ DIRECTION_0 = INDEX["0deg"]
 DISTANCE_0 = INDEX["0m"]
 OFFSET_0 = DISTANCE_0 + DISTANCES
 
+# What contexts are written in: no tags but the closing one, no colour or shape apart from its object.
+WRITABLE = tuple(INDEX[word] for word in TOKENS if word not in {*SPECIAL, *COLOURS, *SHAPES})
+
 TwoHot = tuple[Tensor, Tensor, Tensor]  # low word, high word (int64), share of high (float32)
 
 

@@ -29,6 +29,7 @@ from unroller.registry import near, registered
 
 BUILT_IN = {
     "run": "unroller.cli.run:app",
+    "ablate": "unroller.cli.ablate:app",
     "runs": "unroller.cli.runs:app",
     "primitives": "unroller.cli.primitives:app",
     "check": "unroller.cli.check:app",

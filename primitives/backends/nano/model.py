@@ -150,7 +150,7 @@ class Nano:
         self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]
     ) -> Outcomes[CameraPose]:
         """In metres, in steps of 0.25 m and 7.5 degrees: the model's own resolution."""
-        from nano_omni.language import POSE_LENGTH, pose_matrix
+        from nano_omni.language import POSE_GRAMMAR, pose_matrix
 
         side = self.reader.model.config.photo
 
@@ -159,11 +159,10 @@ class Nano:
             self._refuse_strange([photos])
             return photos
 
-        def estimate(photos: list[Any], of: list[int]) -> list[CameraPose | Exception]:
-            written = self.reader.write(
-                self.reader.look(photos), "<campose>", "</campose>", POSE_LENGTH - 1
-            )
-            return [_pose(one.words, pose_matrix) for one in written]
+        def estimate(photos: list[Any], of: list[int]) -> list[CameraPose]:
+            nodes = self.reader.look(photos)
+            written = self.reader.write(nodes, "<campose>", "</campose>", 0, grammar=POSE_GRAMMAR)
+            return [CameraPose.from_matrix(pose_matrix(one.words[:-1]).numpy()) for one in written]
 
         return _where_possible(pairs, read, estimate)
 
@@ -247,10 +246,3 @@ def _answers(choices: tuple[str, ...], hops: int) -> list[int]:
     if len(set(plain)) < len(plain):
         raise InputError(f"two of the choices are the same: {', '.join(choices)}")
     return [INDEX[word] for word in plain]
-
-
-def _pose(written: tuple[int, ...], pose_matrix: Callable[[Sequence[int]], Any]) -> CameraPose | Exception:
-    try:
-        return CameraPose.from_matrix(pose_matrix(written[:-1]).numpy())
-    except ValueError as error:
-        return InputError(f"the nano model wrote no pose: {error}")

@@ -1,0 +1,137 @@
+"""Plots of a table, after the figures of "Context Unrolling in Omni Models": accuracy by column for every
+row, as lines where the columns are numbers and as grouped bars where they are not, and the gain of each row;
+all with their 95 % intervals. matplotlib is imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unroller.ablation.columns import ALL
+from unroller.faults import MissingCapability
+
+if TYPE_CHECKING:
+    from unroller.ablation.bootstrap import Estimate
+    from unroller.ablation.table import Table
+
+# Okabe and Ito's colours, told apart by the colour-blind; grey for the first row, which others are over.
+COLOURS = ("#666666", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+MARKS = "osD^vPX*"
+
+
+def need_matplotlib() -> None:
+    """Raises MissingCapability, with what to install."""
+    if find_spec("matplotlib") is None:
+        raise MissingCapability("plots need matplotlib: pip install 'unroller[plots]', or do without plots")
+
+
+def write_plots(table: Table, folder: Path) -> list[Path]:
+    """Draw accuracy and gain into `folder`, each as PNG and SVG. Returns the paths; none where no row was
+    measured. Raises MissingCapability, OSError."""
+    need_matplotlib()
+    from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
+
+    measured = [row for row in table.rows if row not in table.missing]
+    figures = {"accuracy": _accuracy(table, measured)} if measured else {}
+    if any(cell.gain is not None for cell in table.cells):
+        figures["gain"] = _gains(table, measured)
+    written: list[Path] = []
+    with rc_context({"svg.hashsalt": "unroller", "svg.fonttype": "none"}):  # the same table, the same file
+        for name, figure in figures.items():
+            for ending, metadata in (("png", {}), ("svg", {"Date": None})):
+                written.append(folder / f"{name}.{ending}")
+                figure.savefig(written[-1], metadata=metadata)
+    return written
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of its own, without pyplot, which would keep it and may open a window."""
+    from matplotlib.figure import Figure
+
+    figure: Any = Figure((width, height), dpi=160, layout="constrained")
+    axes: Any = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _accuracy(table: Table, rows: Sequence[str]) -> Any:
+    several = [column for column in table.columns if column != ALL]
+    lines = table.numeric and len(several) > 1
+    columns = several if lines else [*several, ALL]
+    figure, axes = _figure(max(5.0, 1.4 + 0.24 * len(columns) * (4 if lines else len(rows) + 1)), 3.6)
+    for i, row in enumerate(rows):
+        found = [table.cell(row, column).score for column in columns]
+        style: dict[str, Any] = {"label": _text(row), "color": COLOURS[i % len(COLOURS)]}
+        if lines:
+            nudge = 0.012 * (i - (len(rows) - 1) / 2) * _span(columns)  # so that intervals can be told apart
+            x = [float(column) + nudge for column in columns]
+            dashes = "-" if i < len(COLOURS) else "--"
+            axes.errorbar(
+                x, _means(found), _errors(found), marker=MARKS[i % len(MARKS)], ms=4.5, lw=1.6, ls=dashes,
+                elinewidth=1, capsize=2, **style,
+            )  # fmt: skip
+        else:
+            wide = 0.8 / len(rows)
+            x = [at - 0.4 + wide * (i + 0.5) for at in range(len(columns))]
+            bars = {"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.0, 8 * wide)}
+            hatch = "" if i < len(COLOURS) else "//"
+            axes.bar(x, _means(found), wide * 0.92, yerr=_errors(found), error_kw=bars, hatch=hatch, **style)
+    ticks = [float(column) for column in columns] if lines else list(range(len(columns)))
+    axes.set_xticks(ticks, [_text(column) for column in columns])
+    axes.set_xlabel(_text(table.by))
+    axes.set_ylabel(f"{_text(table.scorer)}, %")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _under_title(axes, f"n = {table.problems}, 95 % intervals")
+    return figure
+
+
+def _gains(table: Table, rows: Sequence[str]) -> Any:
+    """The gain of every row over the first, on all problems, one line each."""
+    found = [(row, table.cell(row).gain) for row in rows]
+    gains = [(row, gain) for row, gain in found if gain is not None]
+    figure, axes = _figure(5.6, 1.2 + 0.36 * len(gains))
+    axes.grid(visible=False, axis="y")
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
+    axes.axvline(0, color="#666666", linewidth=1)
+    for i, (row, gain) in enumerate(gains):
+        colour = COLOURS[(rows.index(row)) % len(COLOURS)]
+        axes.errorbar(
+            _means([gain]), [i], xerr=_errors([gain]), fmt="o", color=colour, ms=5, elinewidth=1.6, capsize=3
+        )
+    axes.set_yticks(range(len(gains)), [_text(row) for row, _ in gains])
+    axes.set_ylim(len(gains) - 0.5, -0.5)
+    axes.set_xlabel(f"gain over {_text(table.rows[0])}, points of {_text(table.scorer)}")
+    _under_title(axes, f"n = {table.problems}, paired 95 % intervals")
+    return figure
+
+
+def _under_title(axes: Any, words: str) -> None:
+    axes.set_title(words, fontsize="small", color="#666666", loc="left")
+
+
+def _means(of: Sequence[Estimate]) -> list[float]:
+    return [100 * one.mean for one in of]
+
+
+def _errors(of: Sequence[Estimate]) -> list[list[float]]:
+    """How far the intervals reach below and above; nothing where there is none."""
+    below = [one.mean - one.low for one in of]
+    above = [one.high - one.mean for one in of]
+    return [[0.0 if math.isnan(d) else max(0.0, 100 * d) for d in ends] for ends in (below, above)]
+
+
+def _span(columns: Sequence[str]) -> float:
+    numbers = [float(column) for column in columns]
+    return max(numbers) - min(numbers)
+
+
+def _text(words: str) -> str:
+    """Names as they are: matplotlib would read what stands between dollar signs as mathematics."""
+    return words.replace("$", r"\$")
