@@ -24,7 +24,7 @@ from . import card, language
 from .config import Config
 from .data import Asked, Rooms, rooms, split_seeds
 from .masks import attention_mask, photo_segments, positions
-from .model import NanoOmni, Past, causal_mask, read_photos, write
+from .model import NanoOmni, Past, causal_mask, load, read_photos, write
 from .vocabulary import DIRECTION_0, DIRECTIONS, INDEX, SIZE, nearest
 from .world.questions import CHOICES, HOPS
 
@@ -317,7 +317,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     asked = parser.parse_args(arguments)
     device = torch.device(asked.device)
-    model = NanoOmni.from_pretrained(str(asked.weights)).float().to(device).eval()
+    model = load(asked.weights).to(device)
     scores = evaluate(model, asked.n, device, batch=asked.batch, draw=asked.draw, compiled=not asked.eager)
     print(table(scores))
     print(json.dumps(scores["grounding"], indent=1))

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from .data import rooms, split_seeds
 from .model import NanoOmni
+from .model import load as load_model
 from .reader import Look, Reader
 from .world.camera import intrinsics
 from .world.questions import ask, viewpoints, visibility
@@ -169,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--rooms", type=int, default=4096)
     asked = parser.parse_args(arguments)
-    model = NanoOmni.from_pretrained(str(asked.weights)).float().eval()
+    model = load_model(asked.weights)
     found, rates = fit(model, asked.rooms)
     found.save(asked.weights)
     report = {"strange": measure(model, found), "objects": rates, "limits": [found.strange, found.seen]}

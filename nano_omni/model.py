@@ -14,14 +14,17 @@ of the text; relu^2 MLPs; sizes.
 
 import copy
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import vocabulary
@@ -242,6 +245,14 @@ class NanoOmni(
 
     def count_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def load(folder: Path) -> NanoOmni:
+    """Weights and configuration in a folder, as float32 and in evaluation mode: `from_pretrained` for folders
+    alone, without a word on stdout. Raises OSError, ValueError, RuntimeError or safetensors' error."""
+    model = NanoOmni(config=Config(**json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.float().eval()
 
 
 def sin_cos_2d(side: int, width: int) -> Tensor:

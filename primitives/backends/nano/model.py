@@ -78,11 +78,11 @@ class Nano:
                     " `make weights`, or name a folder: Nano(weights=…)"
                 )
         from nano_omni import familiarity, tokenizer
-        from nano_omni.model import NanoOmni
+        from nano_omni.model import load
         from nano_omni.reader import Reader
 
         try:
-            model = NanoOmni.from_pretrained(str(self.folder)).float().to(self.device).eval()
+            model = load(self.folder).to(self.device)
             words = tokenizer.load(self.folder)
             familiar = familiarity.load(self.folder)
         except Exception as error:  # truncated, of another shape, of another version
