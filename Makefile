@@ -17,7 +17,7 @@ INSTALL = $(PIP) install $(PIP_ARGS) --no-compile -c constraints.txt hatchling e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check format dev clean
+.PHONY: help run test check format dev weights clean
 
 help:
 	@echo "unroller: make <target>"
@@ -40,6 +40,11 @@ check: .venv/.installed-dev  ## lint (ruff), types (pyright), who imports whom (
 format: .venv/.installed-dev  ## sort imports, mend what ruff can mend, format
 	@$(BIN)/ruff check --fix --quiet || true
 	@$(BIN)/ruff format
+
+weights: .venv/.installed-run  ## train the embedded model from scratch (about two hours on one core) and measure it
+	@$(BIN)/python -m nano_omni.training.run --config cpu --seed 0 --out runs/weights
+	@$(BIN)/python -m nano_omni.familiarity --weights runs/weights/weights
+	@$(BIN)/python -m nano_omni.evaluation --weights runs/weights/weights --n 3000
 
 dev: .venv/.installed-dev  ## install the project and its development tools into .venv
 

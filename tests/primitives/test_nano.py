@@ -188,6 +188,7 @@ def test_questions_are_numbered_balanced_and_the_same_alone_or_together():
     alone = rooms(9, "spatial", width=64, hops=3)
     assert together[1].question == alone.question and together[1].metadata == alone.metadata
     assert np.array_equal(together[1].images[0].pixels, alone.images[0].pixels)
+    assert [x.metadata["hops"] for x in rooms.many([4, 5, 6, 7], hops=0)] == [1, 2, 3, 4]
     answers = [x.metadata["truth"]["answer"] for x in rooms.many(range(200), hops=2)]
     assert all(answers.count(a) > 25 for a in ("front", "right", "behind", "left"))
 

@@ -41,10 +41,13 @@ def asks(problems: Sequence[Problem]) -> dict[str, list[Ask]]:
     mixed = [_prompt(problem, pictures=True) for problem in problems]
     empty = Prompt(())
     offered = [problem.choices or ("yes", "no") for problem in problems]
+    # Some models only read, others need something to look at; some follow instructions, others open a tag.
+    written = [msgspec.structs.replace(prompt, writes="think") for prompt in (*text, *mixed)]
     sampled: dict[str, Any] = {"max_tokens": 24, "temperature": 1.0}
     found: dict[str, list[Ask]] = {
         "TextGenerator": [
-            Ask("generate_text", {"prompts": text, "seeds": seeds}, sampled, (empty, 0), _a_text)
+            Ask("generate_text", {"prompts": written, "seeds": [*seeds, *(seed + n for seed in seeds)]},
+                sampled, (empty, 0), _a_text)
         ],
         "AnswerScorer": [
             Ask("score_answers", {"prompts": mixed, "choices": offered}, {}, (empty, ("a", "b")),

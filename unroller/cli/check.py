@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from unroller.cli.exits import Exit
-from unroller.cli.options import names_of, split
+from unroller.cli.options import names_of, problem_from_set, split
 from unroller.cli.terminal import aside, line, one_line, print_json, safe, stdout, waiting
 from unroller.cli.used import Used, file_as_module
 from unroller.faults import UnknownName
+from unroller.problem import Problem
 from unroller.registry import GROUPS, near, registered
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -25,6 +26,8 @@ EXAMPLE = """[bold]Examples[/bold]
   unroller check my_plugins.py:motion         [dim]the same, as a file[/dim]
   unroller check camera_pose_estimate         [dim]anything that is registered, by its name[/dim]
   unroller check depth -b classical           [dim]with a real backend in place of a stand-in[/dim]
+  unroller check nano -t spatial --problem rooms:1 --problem rooms:2
+                                              [dim]with problems it was made for[/dim]
 
 Ends with 0 when every target keeps its contract, and with 3 when one does not."""
 
@@ -53,6 +56,17 @@ def check(
             autocompletion=names_of("backends"),
         ),
     ] = None,
+    problem: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--problem",
+            metavar="SET:SEED",
+            help="To try it with, from a registered set, in place of made-up ones; repeatable.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="The task of those problems.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Check that a primitive, decoder, policy or backend keeps its contract."""
@@ -66,10 +80,11 @@ def check(
     backends: list[Any] | None = [own.get(name) or backend_of(name) for name in split(backend)] or None
     if backends is None and own:
         backends = [StandIn(), *own.values()]
+    tried = [problem_from_set(one, task, None, brought.problems) for one in problem or ()]
     documents: list[dict[str, Any]] = []
     for target in targets:
         with waiting(f"checking {target} …"):
-            found = _checked(target, brought, backends)
+            found = _checked(target, brought, backends, tried)
         documents.append(found)
         if not as_json:
             _show(stdout(), found)
@@ -80,12 +95,15 @@ def check(
 
 
 @aside()
-def _checked(target: str, brought: Used, backends: list[Any] | None) -> dict[str, Any]:
+def _checked(
+    target: str, brought: Used, backends: list[Any] | None, problems: list[Problem]
+) -> dict[str, Any]:
     """The findings about a target as plain data. Raises UnknownName, PluginError."""
     from unroller.check import check, check_path
 
     options: dict[str, Any] = {
         "backends": backends,
+        "problems": problems or None,
         "primitives": brought.primitives,
         "probes": brought.probes,
     }

@@ -22,8 +22,9 @@ def rooms(
     """Two pictures of procedural room number `seed`, with exact intrinsics and the truth in the metadata.
 
     `pose` and other geometric tasks: richly textured, 640 x 480 pixels unless said otherwise. `spatial`: a
-    question of 1 to 4 `hops` about a plain room as the embedded model knows them, in square pictures of 512
-    pixels; the metadata holds the true answer, the true pose and what an oracle would think.
+    question of 1 to 4 `hops` (0: each in turn, by the number) about a plain room as the embedded model knows
+    them, in square pictures of 512 pixels; the metadata holds the true answer, the true pose and what an
+    oracle would think.
     Raises ProblemError for a seed, a size or a number of hops that there is no room for.
     """
     if task in ("spatial", "understanding"):
@@ -54,8 +55,8 @@ def many(
         return [rooms(seed, task) for seed in seeds]
     from nano_omni.world.questions import HOPS
 
-    if hops not in HOPS:
-        raise ProblemError(f"questions have {HOPS[0]} to {HOPS[-1]} hops, not {hops}")
+    if hops not in (0, *HOPS):
+        raise ProblemError(f"questions have {HOPS[0]} to {HOPS[-1]} hops (0: each in turn), not {hops}")
     if width != height:
         raise ProblemError(f"{width} x {height}: the pictures of these questions are square")
     _check_sides(width, height)
@@ -66,11 +67,13 @@ def many(
     with _one_thread():
         for attempt in range(TRIES):
             missing = [seed for seed in dict.fromkeys(seeds) if seed not in found]
-            for at in range(0, len(missing), 256):
-                found.update(_asked(missing[at : at + 256], attempt, task, width, hops))
+            for n in [hops] if hops else HOPS:
+                some = [seed for seed in missing if n in (hops, HOPS[seed % len(HOPS)])]
+                for at in range(0, len(some), 256):
+                    found.update(_asked(some[at : at + 256], attempt, task, width, n))
     lost = next((seed for seed in seeds if seed not in found), None)
     if lost is not None:
-        raise ProblemError(f"room {lost} has no question of {hops} hops: choose another number")
+        raise ProblemError(f"room {lost} has no such question: choose another number")
     return [found[seed] for seed in seeds]
 
 

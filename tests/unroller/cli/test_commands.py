@@ -44,7 +44,7 @@ def test_help_lists_the_commands_and_the_exit_codes(unroller):
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "primitives", "check", "doctor", "runs"]
+    ["run", "ablate", "primitives", "check", "doctor", "runs"]
     + [f"runs {c}" for c in ("list", "show", "explain", "report", "resume")],
 )
 def test_every_help_has_an_example(unroller, command):
