@@ -118,13 +118,23 @@ def _text(_: Showing, value: Text) -> Shown:
     return {"as": "text", "kind": value.kind, "text": _cut(value.text)}
 
 
-def _answer(_: Showing, value: Answer) -> Shown:
-    p = value.probabilities
+def _answer(showing: Showing, value: Answer) -> Shown:
+    p, true = value.probabilities, true_answer(showing.problem)
     rows = [
         {"text": choice, "chosen": i == value.choice, "p": None if p is None else p[i]}
         for i, choice in enumerate(value.choices)
     ]
-    return {"as": "answer", "text": _cut(value.text), "rows": rows, "entropy": value.entropy}
+    shown = {"as": "answer", "text": _cut(value.text), "rows": rows, "entropy": value.entropy}
+    return shown if true is None else shown | {"true": true, "right": true == value.text}
+
+
+def true_answer(problem: Problem) -> str | None:
+    """The true answer where the problem's metadata holds it."""
+    try:
+        true = problem.metadata["truth"]["answer"]
+    except (KeyError, TypeError):
+        return None
+    return true if isinstance(true, str) else None
 
 
 # ------------------------------------------------------------------------------------------ cameras

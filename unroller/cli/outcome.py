@@ -10,6 +10,8 @@ from unroller.cli.folder import write_artefacts
 from unroller.cli.result import pose_error, show_files, show_run
 from unroller.cli.terminal import is_live, one_place, print_json, stderr, stdout, waiting
 from unroller.run import Run
+from unroller.showing import true_answer
+from unroller.values import Answer
 
 Files = list[tuple[str, Path]]
 
@@ -45,5 +47,7 @@ def document_of(run: Run, folder: Path, files: Files) -> dict[str, Any]:
         "files": {name: str(path) for name, path in files},
         "exit": int(Exit.FINE if run.output is not None else Exit.NO_OUTPUT),
     }
-    error = pose_error(run.problem, run.output)
+    error, true = pose_error(run.problem, run.output), true_answer(run.problem)
+    if isinstance(run.output, Answer) and true is not None:
+        document |= {"true_answer": true, "right": run.output.text == true}
     return document if error is None else document | {"pose_error_degrees": error}

@@ -78,7 +78,7 @@ def show_output(console: Console, problem: Problem, output: Value, context: Sequ
     if isinstance(output, CameraPose):
         _show_pose(console, problem, output, context)
     elif isinstance(output, Answer):
-        _show_answer(console, output)
+        _show_answer(console, problem, output)
     elif isinstance(output, Text):
         console.print(line(output.text))
     else:
@@ -168,8 +168,12 @@ def _motion_in(context: Sequence[Entry]) -> str | None:
 # ---------------------------------------------------------------------------------------- other outputs
 
 
-def _show_answer(console: Console, answer: Answer) -> None:
-    console.print(line(answer.text, "bold"))
+def _show_answer(console: Console, problem: Problem, answer: Answer) -> None:
+    from unroller.showing import true_answer
+
+    true = true_answer(problem)
+    told = "" if true is None else " (right)" if true == answer.text else f" (the truth is {true})"
+    console.print(line(answer.text, "bold").append(told, "green" if true == answer.text else "yellow"))
     if answer.probabilities is None:
         return
     table = Table.grid(padding=(0, 2))

@@ -241,3 +241,11 @@ def test_a_pose_reaches_the_problem(toy):
     toy("run --task riddle -q why --calls= --out kept", "--pose", "-0.3 0 1e-1, 0 0.1 0")
     pose = read_log("kept").runs[0].problem.pose
     assert (pose.translation, pose.rotation, pose.scale) == ((-0.3, 0, 0.1), (0, 0.1, 0), "relative")
+
+
+@pytest.mark.parametrize(("true", "told"), [("42", "42 (right)"), ("left", "42 (the truth is left)")])
+def test_the_true_answer_is_told_where_it_is_known(toy, true, told):
+    asked = f"run --problem corridor:7 --task riddle --problem-option answer={true}"
+    assert told in toy(asked).out
+    document = toy(asked + " --json").json
+    assert document["true_answer"] == true and document["right"] is (true == "42")

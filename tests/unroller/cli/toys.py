@@ -72,15 +72,17 @@ class Nonsense:
         return [3.14 for _ in states]
 
 
-def corridor(seed, task="whereabouts", broken=False):
-    """A problem set: two grey pictures, and the true pose."""
+def corridor(seed, task="whereabouts", broken=False, answer=None):
+    """A problem set: two grey pictures, the true pose, and a true answer if one is wanted."""
     import numpy as np
 
     if broken:
         return "no problem at all"
     grey = np.full((8, 8, 3), seed, np.uint8)
     truth = {"truth": {"pose": [2.0, 0.0, 0.0, 0.0, 0.1, 0.0]}}
-    return Problem(task=task, images=(grey, grey + 1), metadata=truth)
+    if answer is not None:
+        truth["truth"]["answer"] = str(answer)
+    return Problem(task=task, images=(grey, grey + 1), question="Where?", metadata=truth)
 
 
 def slow(seed):
