@@ -23,9 +23,10 @@ help:
 	@echo "unroller: make <target>"
 	@sed -n 's/^\([a-z]*\):.*## /  \1 /p' $(firstword $(MAKEFILE_LIST)) | awk '{ n = $$1; $$1 = ""; printf "  %-8s%s\n", n, $$0 }'
 
-run: .venv/.installed-run  ## install what is needed, then render two views of a room and estimate how the camera moved
+run: .venv/.installed-run  ## install what is needed, then unroll a camera's motion and a spatial question about pictures of rooms
 	@$(BIN)/unroller run --task pose --problem rooms:3 \
 	    --calls camera_pose_estimate,describe_motion,depth_estimate,novel_view_synthesis
+	@$(BIN)/unroller run --task spatial --problem rooms:2 --problem-option hops=3
 
 test: .venv/.installed-dev  ## install the development tools and run the tests (ARGS="-k name" for some)
 	@$(BIN)/pytest $(ARGS)
@@ -41,10 +42,11 @@ format: .venv/.installed-dev  ## sort imports, mend what ruff can mend, format
 	@$(BIN)/ruff check --fix --quiet || true
 	@$(BIN)/ruff format
 
-weights: .venv/.installed-run  ## train the embedded model from scratch (about two hours on one core) and measure it
+weights: .venv/.installed-run  ## train the embedded model from scratch (about an hour on one core) and measure it
 	@$(BIN)/python -m nano_omni.training.run --config cpu --seed 0 --out runs/weights
 	@$(BIN)/python -m nano_omni.familiarity --weights runs/weights/weights
 	@$(BIN)/python -m nano_omni.evaluation --weights runs/weights/weights --n 3000
+	@echo "They are in runs/weights/weights; nano_omni/weights/cpu is where the shipped ones lie."
 
 dev: .venv/.installed-dev  ## install the project and its development tools into .venv
 

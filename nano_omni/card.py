@@ -18,11 +18,13 @@ rooms like those of `nano_omni.world` and the words of `nano_omni.vocabulary`.
 """
 
 
-def note(step: int, seconds: float, batch: int, device: str, seed: int, complete: bool) -> str:
-    """How the weights came about, in a paragraph."""
+def note(
+    step: int, seconds: float, batch: int, questions: int, device: str, seed: int, complete: bool
+) -> str:
+    """How the weights came about, in a paragraph. questions: most a room was asked."""
     return (
-        f"Trained {step:,} steps of {batch} rooms, none seen twice ({step * batch:,} rooms, up to four "
-        f"questions each), in {seconds:,.0f} s on {device}, seed {seed}. "
+        f"Trained {step:,} steps of {batch} rooms, none seen twice ({step * batch:,} rooms, up to "
+        f"{questions} questions each), in {seconds:,.0f} s on {device}, seed {seed}. "
         + ("The schedule was completed." if complete else "The schedule was not completed.")
     )
 

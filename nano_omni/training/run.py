@@ -61,7 +61,7 @@ class Recipe:
 RECIPES = {
     "tiny": Recipe(batch=4, draw=2, steps=20, warmup=2, check_every=10, check_questions=4, see=0.0),
     # Two numbers of hops a step in place of four: more rooms for the same work, and rooms teach to see.
-    "cpu": Recipe(batch=24, draw=16, steps=7000, check_every=1400, groups=((1, 4), (2, 3))),
+    "cpu": Recipe(batch=24, draw=16, steps=6400, check_every=1600, groups=((1, 4), (2, 3))),
     "gpu": Recipe(
         batch=512, draw=8, budget=960, steps=0, adam=1.5e-3, warmup=150, check_every=500, check_questions=1024
     ),
@@ -247,7 +247,8 @@ def train(trainer: Trainer, out: Path, stop_at: float, log_every: int = 50, say=
     complete = trainer.progress >= 1
     trainer.save(out, compact=device.type == "cuda")
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    note = card.note(trainer.step, trainer.seconds, recipe.batch, where, trainer.seed, complete)
+    asked = max(map(len, recipe.groups))
+    note = card.note(trainer.step, trainer.seconds, recipe.batch, asked, where, trainer.seed, complete)
     save_weights(trainer.model, out / "weights", note)
     tokenizer.save(out / "weights")
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
