@@ -29,13 +29,19 @@ CALLS = ["camera_pose_estimate", "text_think"]
 PLAIN = "plain loop"
 
 
-def executor() -> Executor:
-    return Executor(backend=Nano(), policy=CALLS, memo=None)
-
-
-def plain_loop(problems: list[Problem]) -> list[str]:
-    """One problem at a time, no cache: what a script of thirty lines does."""
+def loaded() -> Nano:
+    """The backend with its weights read, and nothing remembered."""
     backend = Nano()
+    assert backend.reader is not None
+    return backend
+
+
+def executor() -> Executor:
+    return Executor(backend=loaded(), policy=CALLS, memo=None)
+
+
+def plain_loop(backend: Nano, problems: list[Problem]) -> list[str]:
+    """One problem at a time, no cache: what a script of thirty lines does."""
     model, words = backend.reader.model, tokenizer.build()
     said = []
     with torch.no_grad():
@@ -85,15 +91,15 @@ def main() -> None:
     timings = race(
         [
             Contender(OURS, lambda ex: list(ex.map(problems)), executor, many, checked, 1),
-            Contender(PLAIN, lambda _: plain_loop(few), units=len(few), repeat=1),
+            Contender(PLAIN, lambda backend: plain_loop(backend, few), loaded, len(few), repeat=1),
         ]
     )
     report.section("map", f"{many} unrollings: pose, thinking, answer", timings, "ms/problem", "wall")
     faster = timings[PLAIN].times(timings[OURS])
     report.target("map against the plain loop", 15, faster, "times", at_least=True)
 
-    runs = list(executor().map(few))
-    same = [run.output.text == said for run, said in zip(runs, plain_loop(few), strict=True) if run.output]
+    pairs = zip(executor().map(few), plain_loop(loaded(), few), strict=True)
+    same = [run.output.text == said for run, said in pairs if run.output is not None]
     report.facts("same", "Answers equal to the plain loop's", {OURS: {"equal": sum(same), "of": len(same)}})
 
     warm = executor()
