@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -104,9 +105,7 @@ def main() -> None:
 
     warm = executor()
     list(warm.map(problems[:1]))
-    one = Race(5, 5)(
-        [Contender("one unrolling", warm.run, lambda: problems[next(_fresh)], 1, repeat=1)]
-    )
+    one = Race(5, 5)([Contender("one unrolling", warm.run, lambda: problems[next(_fresh)], 1, repeat=1)])
     report.section("one", "One unrolling, weights loaded", one, "ms", "wall")
     report.target("one unrolling", 1.5, one["one unrolling"].median, "s")
 
@@ -121,16 +120,15 @@ def main() -> None:
     command = [sys.executable, "-m", "unroller", "run", "--task", "spatial", "--problem", "rooms:1", "--json"]
     colds = []
     for _ in range(1 if options.quick else 3):
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [*command, "-o", f"/tmp/unroller-cold-{time.time_ns()}"],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-        assert process.stderr is not None
-        process.stderr.readline()
-        colds.append(time.perf_counter() - started)
-        process.communicate()
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                [*command, "-o", f"{folder}/run"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+            )
+            assert process.stderr is not None
+            process.stderr.readline()
+            colds.append(time.perf_counter() - started)
+            process.communicate()
     report.target("first line of a cold start", 3, sorted(colds)[len(colds) // 2], "s")
     report.finish(options.json, ["torch", "unroller"])
 

@@ -1,4 +1,4 @@
-"""The shape of a nano omni model: one dataclass from two CPU cores to BAGEL's 7B."""
+"""The shape of a nano omni model: one dataclass for all sizes."""
 
 from dataclasses import dataclass
 

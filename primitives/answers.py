@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from primitives.prompts import instruction, prompt_of
 from unroller.capabilities import AnswerScorer, Prompt
 from unroller.declare import View, decoder, probe
@@ -37,27 +39,25 @@ def _answer(view: View, probabilities) -> Answer | Exception:
     return Answer(view.choices[best], view.choices, best, p)
 
 
-@decoder(
-    task="spatial",
-    writes=Answer,
-    needs=AnswerScorer,
-    batched=True,
-    applies=a_question_with_choices,
-    prompts=(ANSWER,),
-)
+def _chooses(task: str) -> Any:
+    """What the decoders of this file have in common."""
+    return decoder(
+        task=task,
+        writes=Answer,
+        needs=AnswerScorer,
+        batched=True,
+        applies=a_question_with_choices,
+        prompts=(ANSWER,),
+    )
+
+
+@_chooses("spatial")
 def spatial(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]:
     """The most probable choice for a question about the space that photos show."""
     return _scored(views, scorer)
 
 
-@decoder(
-    task="understanding",
-    writes=Answer,
-    needs=AnswerScorer,
-    batched=True,
-    applies=a_question_with_choices,
-    prompts=(ANSWER,),
-)
+@_chooses("understanding")
 def understanding(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]:
     """The most probable choice for a question about pictures."""
     return _scored(views, scorer)
@@ -68,5 +68,3 @@ def answer_entropy(views: list[View], scorer: AnswerScorer) -> list[float | Exce
     """Entropy, in nats, of the answer that would be given now."""
     answers = _scored(views, scorer)
     return [a if isinstance(a, Exception) else (a.entropy or 0.0) for a in answers]
-
-

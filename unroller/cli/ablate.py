@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unroller.cli.exits import Exit
-from unroller.cli.options import names_of
+from unroller.cli.options import ASKED, KEPT, AsJson, Backend, Memo, ProblemOption, Task, Use, names_of
 
 if TYPE_CHECKING:
     from unroller.ablation import Row
@@ -43,7 +42,7 @@ EXAMPLE = """[bold]Examples[/bold]
 
 The result goes to stdout, what is said on the way to stderr. Exit codes: unroller --help"""
 
-ASKED, HOW, KEPT = "What is asked", "What is measured", "What is kept and shown"
+MEASURED = "What is measured"
 
 PATIENCE = 1.0
 """Seconds after which progress is shown."""
@@ -72,36 +71,9 @@ def ablate(
             rich_help_panel=ASKED,
         ),
     ] = 0,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            "-t",
-            help="What is asked of the set: pose, spatial …",
-            rich_help_panel=ASKED,
-            autocompletion=names_of("decoders"),
-        ),
-    ] = None,
-    problem_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--problem-option",
-            metavar="NAME=VALUE",
-            help="An option of the problem set; repeatable.",
-            rich_help_panel=ASKED,
-        ),
-    ] = None,
-    backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--backend",
-            "-b",
-            help="Who provides the capabilities, in order of preference: names, or module:object. "
-            "Default: every one installed.",
-            rich_help_panel=HOW,
-            autocompletion=names_of("backends"),
-        ),
-    ] = None,
+    task: Task = None,
+    problem_option: ProblemOption = None,
+    backend: Backend = None,
     row: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,7 +81,7 @@ def ablate(
             metavar="NAME=CALLS",
             help="A set of context; repeatable, see below. Default: direct, each call of the policy alone, "
             "and all of them.",
-            rich_help_panel=HOW,
+            rich_help_panel=MEASURED,
         ),
     ] = None,
     policy: Annotated[
@@ -117,7 +89,7 @@ def ablate(
         typer.Option(
             "--policy",
             help="Whose calls make the rows where no --row is given. Default: schedule.",
-            rich_help_panel=HOW,
+            rich_help_panel=MEASURED,
             autocompletion=names_of("policies"),
         ),
     ] = None,
@@ -126,7 +98,7 @@ def ablate(
         typer.Option(
             "--scorer",
             help="How good an output is: a name or a module:object.",
-            rich_help_panel=HOW,
+            rich_help_panel=MEASURED,
             autocompletion=names_of("scorers"),
         ),
     ] = "choice",
@@ -136,13 +108,16 @@ def ablate(
             "--column",
             metavar="KEY",
             help="The metadata of the problems to group them by, as hops or truth.hops.",
-            rich_help_panel=HOW,
+            rich_help_panel=MEASURED,
         ),
     ] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            "--compare", metavar="A,B", help="The gain of row A over row B; repeatable.", rich_help_panel=HOW
+            "--compare",
+            metavar="A,B",
+            help="The gain of row A over row B; repeatable.",
+            rich_help_panel=MEASURED,
         ),
     ] = None,
     contributions: Annotated[
@@ -151,7 +126,7 @@ def ablate(
             "--contributions",
             metavar="ROW",
             help="Measure what each call of this row contributes, by decoding again without it.",
-            rich_help_panel=HOW,
+            rich_help_panel=MEASURED,
         ),
     ] = None,
     faults: Annotated[
@@ -159,28 +134,11 @@ def ablate(
         typer.Option(
             "--faults",
             help="How a problem counts in which a call failed: as wrong, or by its answer all the same.",
-            rich_help_panel=HOW,
+            rich_help_panel=MEASURED,
         ),
     ] = "wrong",
-    use: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--use",
-            "--plugin",
-            metavar="MODULE:OBJECT",
-            help="A primitive, decoder, backend, problem set … of a module here; repeatable.",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    memo: Annotated[
-        Path | None,
-        typer.Option(
-            "--memo",
-            metavar="PATH",
-            help="Remember values there: a second run repeats nothing.",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
+    use: Use = None,
+    memo: Memo = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -194,9 +152,7 @@ def ablate(
     plots: Annotated[
         bool, typer.Option("--plots/--no-plots", help="Draw plots into --out.", rich_help_panel=KEPT)
     ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=KEPT)
-    ] = False,
+    as_json: AsJson = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="The table as CSV on stdout.", rich_help_panel=KEPT)
     ] = False,
@@ -382,7 +338,7 @@ def problems_of(
 
     Raises UnknownName, ProblemError, PluginError.
     """
-    from unroller.cli.options import problem_from_set
+    from unroller.cli.options import made_with, problem_from_set
     from unroller.cli.terminal import aside
     from unroller.faults import PluginError, ProblemError
     from unroller.problem import Problem
@@ -398,20 +354,12 @@ def problems_of(
             made.append(problem_from_set(f"{name}:{seed}", task, options, own))
             tell(name, len(made), len(seeds))
         return made
-    chosen: dict[str, Any] = {} if task is None else {"task": task}
-    for item in options or ():
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ProblemError(f"--problem-option {item!r}: write it as name=value")
-        try:
-            chosen[key.strip()] = json.loads(value)
-        except ValueError:
-            chosen[key.strip()] = value
-    try:
-        with aside():
-            made = list(many(list(seeds), **chosen))
-    except TypeError as error:
-        raise ProblemError(f"the problem set {name!r} cannot be made with {chosen}: {error}") from error
+
+    def make(**chosen: Any) -> list[Any]:
+        return list(many(list(seeds), **chosen))
+
+    with aside():
+        made = made_with(task, options, name, make)
     if len(made) != len(seeds) or not all(isinstance(one, Problem) for one in made):
         kinds = ", ".join({type(one).__name__: None for one in made}) or "nothing"
         raise PluginError(f"{name}.many made {len(made)} of {kinds} for {len(seeds)} seeds: one Problem each")

@@ -1,13 +1,18 @@
 """What was typed, as what the engine takes: problems, budgets, cameras, lists of calls.
 
-Every function raises an UnrollerError that names the option and shows how to write it.
+Every function raises an UnrollerError that names the option and shows how to write it. At the end are the
+options that several commands have.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
 
 from unroller.cli.terminal import aside
 from unroller.cost import Budget
@@ -16,6 +21,8 @@ from unroller.faults import BudgetError, PluginError, ProblemError, ValueCheckEr
 from unroller.problem import Intrinsics, Problem
 from unroller.registry import load, load_all, registered
 from unroller.values import CameraPose
+
+Made = TypeVar("Made")
 
 
 def split(texts: Iterable[str] | None) -> list[str]:
@@ -116,6 +123,15 @@ def problem_from_set(
     except ValueError:
         raise ProblemError(f"--problem {text!r}: write a problem set and a number, as rooms:7") from None
     make = own[name] if name in own else load("problems", name)
+    made = made_with(task, options, name, partial(make, seed))
+    if not isinstance(made, Problem):
+        raise PluginError(f"the problem set {name!r} made a {type(made).__name__}, not a Problem")
+    return made
+
+
+def made_with(task: str | None, options: Iterable[str] | None, name: str, make: Callable[..., Made]) -> Made:
+    """What `make`, of the problem set called `name`, makes with `--task` and `--problem-option NAME=VALUE`.
+    Raises ProblemError."""
     chosen: dict[str, Any] = {} if task is None else {"task": task}
     for item in options or ():
         key, equals, value = item.partition("=")
@@ -123,12 +139,9 @@ def problem_from_set(
             raise ProblemError(f"--problem-option {item!r}: write it as name=value")
         chosen[key.strip()] = _plain(value)
     try:
-        made = make(seed, **chosen)
+        return make(**chosen)
     except TypeError as error:
         raise ProblemError(f"the problem set {name!r} cannot be made with {chosen}: {error}") from error
-    if not isinstance(made, Problem):
-        raise PluginError(f"the problem set {name!r} made a {type(made).__name__}, not a Problem")
-    return made
 
 
 def names_of(group: str) -> Callable[[str], list[str]]:
@@ -153,3 +166,59 @@ def _plain(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+# -------------------------------------------------------------------------- options of several commands
+
+ASKED, HOW, KEPT = "What is asked", "How it is unrolled", "What is kept and shown"
+
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        "-t",
+        help="pose, depth, novel_view, spatial …",
+        rich_help_panel=ASKED,
+        autocompletion=names_of("decoders"),
+    ),
+]
+
+ProblemOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--problem-option",
+        metavar="NAME=VALUE",
+        help="An option of the problem set; repeatable.",
+        rich_help_panel=ASKED,
+    ),
+]
+
+Backend = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        "-b",
+        help="Who provides the capabilities, in order of preference: names, or module:object. "
+        "Default: every one installed.",
+        rich_help_panel=HOW,
+        autocompletion=names_of("backends"),
+    ),
+]
+
+Use = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--use",
+        "--plugin",
+        metavar="MODULE:OBJECT",
+        help="A primitive, decoder, policy, backend … of a module here; repeatable.",
+        rich_help_panel=HOW,
+    ),
+]
+
+Memo = Annotated[
+    Path | None,
+    typer.Option("--memo", metavar="PATH", help="Remember values there, across runs.", rich_help_panel=HOW),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=KEPT)]

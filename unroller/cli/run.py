@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from unroller.cli.exits import Exit
-from unroller.cli.options import names_of
+from unroller.cli.options import ASKED, HOW, KEPT, AsJson, Backend, Memo, ProblemOption, Task, Use, names_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -28,24 +28,13 @@ The result goes to stdout, what is said on the way to stderr. Exit codes: unroll
 PATIENCE = 0.5
 """Seconds after which a log is told that the problem is still being made."""
 
-ASKED, HOW, KEPT = "What is asked", "How it is unrolled", "What is kept and shown"
-
 
 @app.command(epilog=EXAMPLE)
 def run(
     photos: Annotated[
         list[Path] | None, typer.Argument(metavar="PHOTOS", help="Picture files, in order.")
     ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            "-t",
-            help="pose, depth, novel_view, spatial …",
-            rich_help_panel=ASKED,
-            autocompletion=names_of("decoders"),
-        ),
-    ] = None,
+    task: Task = None,
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="A question.", rich_help_panel=ASKED)
     ] = None,
@@ -97,26 +86,8 @@ def run(
             rich_help_panel=ASKED,
         ),
     ] = None,
-    problem_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--problem-option",
-            metavar="NAME=VALUE",
-            help="An option of the problem set; repeatable.",
-            rich_help_panel=ASKED,
-        ),
-    ] = None,
-    backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--backend",
-            "-b",
-            help="Who provides the capabilities, in order of preference: names, or module:object. "
-            "Default: every one installed.",
-            rich_help_panel=HOW,
-            autocompletion=names_of("backends"),
-        ),
-    ] = None,
+    problem_option: ProblemOption = None,
+    backend: Backend = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -154,22 +125,8 @@ def run(
             rich_help_panel=HOW,
         ),
     ] = None,
-    use: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--use",
-            "--plugin",
-            metavar="MODULE:OBJECT",
-            help="A primitive, decoder, policy, backend … of a module here; repeatable.",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    memo: Annotated[
-        Path | None,
-        typer.Option(
-            "--memo", metavar="PATH", help="Remember values there, across runs.", rich_help_panel=HOW
-        ),
-    ] = None,
+    use: Use = None,
+    memo: Memo = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first fault.", rich_help_panel=HOW)
     ] = False,
@@ -183,10 +140,7 @@ def run(
             rich_help_panel=KEPT,
         ),
     ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=KEPT),
-    ] = False,
+    as_json: AsJson = False,
     contributions: Annotated[
         bool | None,
         typer.Option(
