@@ -21,7 +21,7 @@ from measure import OURS, Contender, Race, Report, arguments
 from nano_omni import language, tokenizer
 from nano_omni.masks import attention_mask, photo_segments, positions
 from nano_omni.vocabulary import INDEX, WRITABLE
-from nano_omni.world.questions import CHOICES
+from nano_omni.world.questions.chains import CHOICES
 from primitives.backends.nano import Nano, rooms
 from primitives.backends.nano.prompts import photos_of
 from unroller import Executor, Problem
@@ -50,9 +50,9 @@ def plain_loop(backend: Nano, problems: list[Problem]) -> list[str]:
             photos = photos_of([image.pixels for image in x.images], model.config.photo)[None]
             _, question = tokenizer.question_words(words, x.question or "")
             pose = [INDEX["<campose>"]]
-            for may in language.POSE_GRAMMAR:
+            for may in language.POSING_GRAMMAR:
                 pose.append(_next(model, photos, pose, may))
-            pose.append(INDEX["</campose>"])
+            pose = [pose[0], *pose[1 + language.WORKINGS :], INDEX["</campose>"]]
             thought = [INDEX["<think>"]]
             while thought[-1] != INDEX["</think>"]:
                 thought.append(

@@ -13,8 +13,9 @@ tags: [unified-multimodal, spatial-reasoning, procedural]
 # nano omni
 
 A small decoder-only Mixture of Transformers after BAGEL that answers spatial questions across two photos
-of a procedural room, directly or after writing its own context (camera pose, thinking). It knows only
-rooms like those of `nano_omni.world` and the words of `nano_omni.vocabulary`.
+of a procedural room, directly or after writing its own context (camera pose, caption, imagined views,
+thinking, hidden states). It knows only rooms like those of `nano_omni.world` and the words of
+`nano_omni.vocabulary`.
 """
 
 
@@ -27,6 +28,11 @@ def note(
         f"{questions} questions each), in {seconds:,.0f} s on {device}, seed {seed}. "
         + ("The schedule was completed." if complete else "The schedule was not completed.")
     )
+
+
+def column(form: object) -> str:
+    """How a form of questions is called in a table: '1 hop', '3 hops', 'count'."""
+    return f"{form} hop{'' if str(form) == '1' else 's'}" if str(form).isdecimal() else str(form)
 
 
 def write(folder: Path, config: Config, training: str, scores: dict | None = None) -> None:
@@ -43,20 +49,21 @@ def write(folder: Path, config: Config, training: str, scores: dict | None = Non
     if scores:
         lines = [
             "## Held-out accuracy\nTest scenes were never trained on. Contexts are self-written unless a row "
-            f"says otherwise; n = {scores['n']} a column, four answers, chance 25; 95 % paired bootstrap "
-            "intervals of the gain over direct in brackets.\n",
-            "| context | " + " | ".join(f"{h} hop{'s' * (h != '1')}" for h in scores["hops"]) + " |",
-            "|---|" + "---|" * len(scores["hops"]),
+            f"says otherwise; n = {scores['n']} a column, as many with each answer (four of them; two to "
+            "compare); 95 % paired bootstrap intervals of the gain over direct in brackets.\n",
+            "| context | " + " | ".join(map(column, scores["forms"])) + " |",
+            "|---|" + "---|" * len(scores["forms"]),
         ]
         for name, row in scores["rows"].items():
             cells = []
-            for h in scores["hops"]:
+            for h in scores["forms"]:
                 cell = row[h]
                 gain = "" if "gain" not in cell else " ({:+.1f} [{:+.1f}, {:+.1f}])".format(*cell["gain"])
                 cells.append(f"{cell['accuracy']:.1f}{gain}")
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         grounding = json.dumps(scores["grounding"], indent=1)
-        lines.append(f"\nSelf-written numbers within one step of the truth, %:\n```\n{grounding}\n```\n")
+        said = "Self-written words that are right, numbers within one step, %"
+        lines.append(f"\n{said}:\n```\n{grounding}\n```\n")
         parts.append("\n".join(lines))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text("\n".join(parts))

@@ -1,11 +1,13 @@
-"""What the model gains from its own context, on rooms it never saw: contexts by number of hops.
+"""What the model gains from its own context, on rooms it never saw: contexts by forms of questions.
 
 `python -m nano_omni.evaluation --weights DIR --n 4000`
 
-Rows: direct; with its own pose, thinking, both in either order; the same from an oracle (the truth,
-rounded to words); shuffled (another room's numbers); with blank photos. Self-written contexts are written
-word by word with a cache. Each column has n questions of the test split with exactly n/4 of each answer.
-Baselines that see only the question: the majority, and a network trained on the words.
+Rows: direct; with what it writes itself, pose, thinking, caption, views, latents and some of them together
+(a caption or views and then thinking were never trained together); pauses in place of words; from an oracle
+(the truth, rounded to words); shuffled (another room's numbers); with blank photos. Contexts are written
+word by word with a cache, those without a question before it is read. Each column has n questions of the
+test split, as many with each answer. Baselines that see only the question: the majority, and a network
+trained on the words.
 """
 
 import argparse
@@ -13,164 +15,20 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import card, language
-from .config import Config
-from .data import Asked, Rooms, rooms, split_seeds
-from .masks import attention_mask, photo_segments, positions
-from .model import NanoOmni, Past, causal_mask, load, read_photos, write
-from .vocabulary import DIRECTION_0, DIRECTIONS, INDEX, SIZE, nearest
-from .world.questions import CHOICES, HOPS
+from . import captions, card, language, views, visual
+from .branches import ROWS, unroll
+from .data import Rooms
+from .heldout import collect, majority, text_only
+from .model import NanoOmni, load
+from .vocabulary import CODE_0, DIRECTION_0, DIRECTIONS, nearest
+from .world.questions import FORMS, Form
 
-ROWS = (
-    *("direct", "pose", "thinking", "pose + thinking", "thinking + pose"),
-    *("oracle pose", "oracle thinking", "oracle pose + thinking"),
-    *("shuffled pose", "shuffled thinking", "shuffled pose + thinking"),
-    *("blank photos", "blank photos, pose + thinking"),
-)
-
-
-def collect(
-    config: Config,
-    split: str,
-    n: int,
-    device: torch.device,
-    hops: Sequence[int] = HOPS,
-    draw: int = 4096,
-    compiled: bool = False,
-    start: int = 0,
-    pictures: bool = True,
-) -> dict[int, Rooms]:
-    """n questions of each number of hops, n/4 with each answer: rooms that hold just this question.
-
-    The first that fit of the split are taken. pictures=False keeps no photos (for text-only baselines).
-    """
-    kept: dict[int, list[list[Rooms]]] = {h: [[] for _ in range(4)] for h in hops}
-    counts = {h: [0] * 4 for h in hops}
-    quota = n // 4
-    while any(c < quota for h in hops for c in counts[h]):
-        many = rooms(split_seeds(split, start, draw, device), config, hops, compiled)
-        low, high, share = many.objects
-        start += draw
-        for h in hops:
-            asked = many.asked[h]
-            for choice in range(4):
-                left = quota - counts[h][choice]
-                index = (asked.valid & (asked.choice == choice)).nonzero()[:left, 0]
-                if left and len(index):
-                    photos = many.photos[index] if pictures else many.photos[index[:0]]
-                    kept[h][choice].append(
-                        Rooms(
-                            photos=photos,
-                            names=many.names[index[:0]],  # not needed here, and large
-                            depth=many.depth[index[:0]],
-                            pose=(many.pose[0][index], many.pose[1][index], many.pose[2][index]),
-                            objects=(low[index[:0]], high[index[:0]], share[index[:0]]),
-                            known=many.known[index[:0]],
-                            asked={h: asked[index]},
-                        )
-                    )
-                    counts[h][choice] += len(index)
-    return {h: _join([part for parts in kept[h] for part in parts], h) for h in hops}
-
-
-def _join(parts: list[Rooms], hops: int) -> Rooms:
-    """Concatenated, in an order that mixes the answers."""
-    total = sum(len(part.pose[0]) for part in parts)
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(0)).to(parts[0].pose[0].device)
-
-    def cat(tensors: list[Tensor]) -> Tensor:
-        whole = torch.cat(tensors)
-        return whole[order] if len(whole) == total else whole
-
-    def cat_all(values: list) -> Any:
-        if isinstance(values[0], tuple):
-            return tuple(cat([value[k] for value in values]) for k in range(len(values[0])))
-        return cat(values)
-
-    asked = Asked(**{f.name: cat_all([getattr(p.asked[hops], f.name) for p in parts]) for f in fields(Asked)})
-    names = ("photos", "names", "depth", "pose", "objects", "known")
-    return Rooms(**{name: cat_all([getattr(p, name) for p in parts]) for name in names}, asked={hops: asked})
-
-
-class Reader:
-    """A batch of rooms and questions read once, to be continued in many ways: each method returns a new
-    state (past, next position), the old one stays good."""
-
-    def __init__(self, model: NanoOmni, photos: Tensor, question: Tensor) -> None:
-        self.model, self.batch = model, len(photos)
-        tree = photo_segments(model.config.grid**2, photos.shape[1])
-        device = photos.device
-        place = positions(tree)
-        past = read_photos(model, photos, attention_mask(tree).to(device), place.to(device))
-        self.start = self.read((past, int(place[-1]) + 1), question)
-
-    def read(self, state: tuple[Past, int], words: Tensor) -> tuple[Past, int]:
-        """Words (B, n) that are given."""
-        past, position = state
-        place = torch.arange(words.shape[1], device=words.device) + position
-        mask = causal_mask(past[0][0].shape[2], words.shape[1], words.device)
-        x = self.model.embed(words).to(past[0][0].dtype)
-        return self.model.run(x, place, mask, past)[1], position + words.shape[1]
-
-    def write(self, state: tuple[Past, int], opening: str, length: int) -> tuple[tuple[Past, int], Tensor]:
-        """A context of `length` words that starts with `opening`: new state, words (B, length)."""
-        past, position = state
-        prompt = torch.full((self.batch, 1), INDEX[opening], device=self.model.device)
-        words, _, past = write(self.model, prompt, length, position, past)
-        return (past, position + length), words
-
-    def answer(self, state: tuple[Past, int], choices: Sequence[str]) -> Tensor:
-        """Logits (B, 4) of the choices."""
-        past, position = state
-        prompt = torch.full((self.batch, 1), INDEX["<answer>"], device=self.model.device)
-        _, logits, _ = write(self.model, prompt, 1, position, past)
-        return logits.float()[:, [INDEX[word] for word in choices]]
-
-
-@torch.no_grad()
-def unroll(model: NanoOmni, batch: Rooms, hops: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """All rows for a batch: choice logits (B, 4) by row, and the words of self-written contexts."""
-    asked, choices, long = batch.asked[hops], CHOICES[hops], language.think_length(hops)
-    reader = Reader(model, batch.photos, asked.question)
-    start = reader.start
-    pose, think = nearest(batch.pose), nearest(asked.think)
-    # Another room's numbers, but this question's names.
-    names = [role in ("tag", "name") for role in language.roles(hops)]
-    own = torch.tensor(names, device=think.device)
-    other_pose, other_think = pose.roll(1, 0), torch.where(own, think, think.roll(1, 0))
-
-    posed, own_pose = reader.write(start, "<campose>", language.POSE_LENGTH)
-    thought, own_think = reader.write(start, "<think>", long)
-    posed_thought, pose_think = reader.write(posed, "<think>", long)
-    thought_posed, think_pose = reader.write(thought, "<campose>", language.POSE_LENGTH)
-    states = {
-        "direct": start,
-        "pose": posed,
-        "thinking": thought,
-        "pose + thinking": posed_thought,
-        "thinking + pose": thought_posed,
-        "oracle pose": reader.read(start, pose),
-        "oracle thinking": reader.read(start, think),
-        "oracle pose + thinking": reader.read(reader.read(start, pose), think),
-        "shuffled pose": reader.read(start, other_pose),
-        "shuffled thinking": reader.read(start, other_think),
-        "shuffled pose + thinking": reader.read(reader.read(start, other_pose), other_think),
-    }
-    logits = {name: reader.answer(state, choices) for name, state in states.items()}
-    blank = Reader(model, torch.full_like(batch.photos, 128), asked.question)
-    logits["blank photos"] = blank.answer(blank.start, choices)
-    state, _ = blank.write(blank.start, "<campose>", language.POSE_LENGTH)
-    state, _ = blank.write(state, "<think>", long)
-    logits["blank photos, pose + thinking"] = blank.answer(state, choices)
-    words = {"pose": own_pose, "thinking": own_think}
-    return logits, words | {"pose + thinking": pose_think, "thinking + pose": think_pose}
+COMPARED = (("pose + thinking", "thinking"), ("pose + thinking", "pose"), ("views + thinking", "thinking"))
 
 
 def within(words: Tensor, truth: Tensor, steps: int = 1) -> Tensor:
@@ -192,78 +50,60 @@ def gain(right: Tensor, base: Tensor, draws: int = 2000) -> tuple[float, float, 
     return apart.mean().item(), low, high
 
 
-def text_only(train: Rooms, test: Rooms, hops: int, steps: int = 400) -> float:
-    """Test accuracy, %, of a network that is trained on the words of questions alone."""
-    a, b = train.asked[hops], test.asked[hops]
-    torch.manual_seed(0)
-    length = a.question.shape[1]
-    net = nn.Sequential(nn.Embedding(SIZE, 32), nn.Flatten(), nn.Linear(32 * length, 128), nn.ReLU())
-    net = net.append(nn.Linear(128, 4)).to(a.question.device)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.1)
-    with torch.enable_grad():
-        for _ in range(steps):
-            index = torch.randint(len(a.choice), (1024,), device=a.choice.device)
-            loss = nn.functional.cross_entropy(net(a.question[index]), a.choice[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return 100 * (net(b.question).argmax(-1) == b.choice).float().mean().item()
-
-
 @torch.no_grad()
 def evaluate(
     model: NanoOmni,
     n: int,
     device: torch.device,
-    hops: Sequence[int] = HOPS,
-    batch: int = 1000,
+    forms: Sequence[Form] = FORMS,
+    batch: int = 500,
     draw: int = 4096,
     compiled: bool = False,
+    rows: Sequence[str] = ROWS,
     say: Callable[[str], None] = print,
 ) -> dict:
-    """See the module. Accuracies and gains over direct (mean, low, high) in points: scores[rows][row][hops].
+    """See the module. Accuracies and gains over direct (mean, low, high) in points: scores[rows][row][form].
 
-    `thinking` words are judged one by one in scores[grounding]; text-only baselines: scores[baselines].
+    What was written is judged word by word in scores[grounding]; baselines: scores[baselines].
     """
     begun = time.monotonic()
     precision = contextlib.nullcontext()
     if device.type == "cuda":
         precision = torch.autocast("cuda", torch.bfloat16)
-    test = collect(model.config, "test", n, device, hops, draw, compiled)
-    say(f"{n} questions for each of {len(hops)} numbers of hops in {time.monotonic() - begun:.0f} s")
-    rows: dict[str, dict] = {name: {} for name in ROWS}
+    test = collect(model.config, "test", n, device, forms, draw, compiled)
+    say(f"{n} questions of each of {len(forms)} forms in {time.monotonic() - begun:.0f} s")
+    table: dict[str, dict] = {name: {} for name in rows}
     grounding: dict[str, dict[str, float]] = {}
-    for h in hops:
+    for form in forms:
         parts = []
-        for k in range(0, len(test[h]), batch):
+        for k in range(0, len(test[form]), batch):
             with precision:
-                parts.append((test[h][k : k + batch], *unroll(model, test[h][k : k + batch], h)))
-        truth = test[h].asked[h]
-        said = {name: torch.cat([logits[name] for _, logits, _ in parts]).argmax(-1) for name in ROWS}
-        right = {name: choice == truth.choice for name, choice in said.items()}
-        for name in ROWS:
-            rows[name][str(h)] = {"accuracy": 100 * right[name].float().mean().item()}
+                parts.append(unroll(model, test[form][k : k + batch], form, rows))
+        truth = test[form].asked[form].choice
+        right = {name: torch.cat([logits[name] for logits, _ in parts]).argmax(-1) == truth for name in rows}
+        for name in rows:
+            table[name][str(form)] = {"accuracy": 100 * right[name].float().mean().item()}
             if name != "direct":
-                rows[name][str(h)]["gain"] = gain(right[name], right["direct"])
-        for name, more in (("pose + thinking", "thinking"), ("pose + thinking", "pose")):
-            rows[name][str(h)][f"over {more}"] = gain(right[name], right[more])
-        written = {name: torch.cat([words[name] for _, _, words in parts]) for name in parts[0][2]}
-        grounding[str(h)] = _grounding(written, nearest(truth.think), nearest(test[h].pose), h)
-        line = "  ".join(f"{name} {rows[name][str(h)]['accuracy']:.1f}" for name in ROWS)
-        say(f"{h} hops: {line}")
-    baselines: dict[str, dict[str, float]] = {"majority": {}, "text only": {}}
+                table[name][str(form)]["gain"] = gain(right[name], right["direct"])
+        for name, more in COMPARED:
+            if name in rows and more in rows:
+                table[name][str(form)][f"over {more}"] = gain(right[name], right[more])
+        written = {name: torch.cat([words[name] for _, words in parts]) for name in parts[0][1]}
+        grounding[str(form)] = judge(written, test[form], form)
+        said = "  ".join(f"{name} {table[name][str(form)]['accuracy']:.1f}" for name in rows)
+        say(f"{card.column(form)}: {said}")
     words_only = collect(
-        model.config, "val", max(4, 2 * n), device, hops, draw, compiled, start=draw, pictures=False
+        model.config, "val", 2 * n, device, forms, draw, compiled, start=draw, pictures=False
     )
-    for h in hops:
-        choice = test[h].asked[h].choice
-        baselines["majority"][str(h)] = 100 * choice.bincount(minlength=4).max().item() / len(choice)
-        baselines["text only"][str(h)] = text_only(words_only[h], test[h], h)
+    baselines = {
+        "majority": {str(form): majority(test[form], form) for form in forms},
+        "text only": {str(form): text_only(words_only[form], test[form], form) for form in forms},
+    }
     return {
         "n": n,
         "split": "test",
-        "hops": [str(h) for h in hops],
-        "rows": rows,
+        "forms": [str(form) for form in forms],
+        "rows": table,
         "grounding": grounding,
         "baselines": baselines,
         "seconds": round(time.monotonic() - begun, 1),
@@ -271,45 +111,88 @@ def evaluate(
     }
 
 
-def _grounding(written: dict[str, Tensor], think: Tensor, pose: Tensor, hops: int) -> dict[str, float]:
-    """Share of self-written numbers within one step of the truth, %, by what they say."""
-    result = {}
-    for name in ("pose", "thinking + pose"):
-        near = within(written[name], pose).float().mean(0)
-        label = "pose" if name == "pose" else "pose after thinking"
-        result[f"{label}: place"] = 100 * near[1:3].mean().item()
-        result[f"{label}: direction"] = 100 * near[3].item()
-    own_think = {"pose + thinking": "thinking after pose", "thinking": "thinking"}
-    for name, label in own_think.items():
-        near = within(written[name], think).float().mean(0)
-        exact = (written[name] == think).float().mean(0)
-        for role in dict.fromkeys(language.roles(hops)):
-            places = [k for k, r in enumerate(language.roles(hops)) if r == role]
-            numbers = role not in ("tag", "name", "photo")
-            result[f"{label}: {role}"] = 100 * (near if numbers else exact)[places].mean().item()
-    return {key: round(value, 1) for key, value in result.items()}
+def judge(written: dict[str, Tensor], rooms: Rooms, form: Form) -> dict[str, float]:
+    """Share of self-written words that are right (numbers: within one step), %, by what they say."""
+    found: dict[str, float] = {}
+    think, pose = nearest(rooms.asked[form].think), nearest(rooms.pose)
+    if "pose" in written:
+        near = within(written["pose"][:, language.WORKINGS :], pose).float().mean(0)
+        found["pose: place"], found["pose: direction"] = near[1:3].mean().item(), near[3].item()
+    for name in ("thinking", "thinking after pose"):
+        if name in written:
+            near = within(written[name], think).float().mean(0)
+            exact = (written[name] == think).float().mean(0)
+            for role in dict.fromkeys(language.roles(form)):
+                places = [k for k, r in enumerate(language.roles(form)) if r == role]
+                numbers = role not in ("tag", "name", "photo", "listed", "total")
+                found[f"{name}: {role}"] = (near if numbers else exact)[places].mean().item()
+    if "caption" in written:
+        found |= _caption(written["caption"], nearest(rooms.caption))
+    if "views" in written:
+        found |= _views(written["views"], rooms.views[:, : len(views.CONTEXT)])
+    return {name: round(100 * value, 1) for name, value in found.items()}
+
+
+def _caption(said: Tensor, truth: Tensor) -> dict[str, float]:
+    """Objects are looked for by their names, wherever in the caption they are told."""
+    shape = (-1, language.OBJECT_LENGTH)
+    said, truth = (words[:, 1:-1].unflatten(1, shape) for words in (said, truth))  # (B, K, 6)
+    there, told = truth[..., 0] != captions.NONE, said[..., 0] != captions.NONE
+    same = (truth[:, :, None, 0] == said[:, None, :, 0]) & there[:, :, None] & told[:, None]  # (B, K, K)
+    right = within(said[:, None], truth[:, :, None]) & same[..., None]
+    near = right.any(2).float()[there].mean(0)
+    return {
+        "caption: objects told": same.any(2)[there].float().mean().item(),
+        "caption: told that are there": same.any(1)[told].float().mean().item(),
+        "caption: bearing": near[2].item(),
+        "caption: distance": near[3].item(),
+        "caption: place": near[4:].mean().item(),
+    }
+
+
+def _views(said: Tensor, truth: Tensor) -> dict[str, float]:
+    """Objects that a true view shows and the drawn one shows too, anywhere and within one patch; of those
+    that are drawn, how many are there."""
+    head = len(views.opening(0, "up", 0))
+    said = said.unflatten(1, (-1, views.LENGTH))[..., head:-1]  # (B, V, P)
+    drawn, true = (visual.object_of(words - CODE_0) for words in (said, truth[..., head:-1]))
+    cells = torch.arange(visual.GRID**2, device=said.device)
+    row, column = cells // visual.GRID, cells % visual.GRID
+    close = ((row[:, None] - row).abs() <= 1) & ((column[:, None] - column).abs() <= 1)
+    hits: dict[str, list[Tensor]] = {"recall": [], "recall within a patch": [], "precision": []}
+    for kind in range(len(visual.OBJECTS)):
+        a, b = true == kind, drawn == kind  # (B, V, P)
+        shown, there = b.any(-1), a.any(-1)
+        touching = ((a.float() @ close.float() > 0) & b).any(-1)
+        hits["recall"].append(shown[there])
+        hits["recall within a patch"].append(touching[there])
+        hits["precision"].append(there[shown])
+    rates = {
+        f"views: objects, {name}": torch.cat(found).float().mean().item() for name, found in hits.items()
+    }
+    return rates | {"views: tokens": (said == truth[..., head:-1]).float().mean().item()}
 
 
 def table(scores: dict) -> str:
     """The scores as text."""
     width = max(len(name) for name in scores["rows"])
-    lines = [" " * width + "".join(f"{h + ' hops':>26}" for h in scores["hops"])]
+    lines = [" " * width + "".join(f"{card.column(h):>26}" for h in scores["forms"])]
     for name, row in scores["rows"].items():
         line = f"{name:<{width}}"
-        for h in scores["hops"]:
+        for h in scores["forms"]:
             cell = row[h]
             change = "" if "gain" not in cell else " {:+.1f} [{:+.1f},{:+.1f}]".format(*cell["gain"])
             line += f"{format(cell['accuracy'], '.1f') + change:>26}"
         lines.append(line)
     for name, row in scores["baselines"].items():
-        lines.append(f"{name:<{width}}" + "".join(f"{row[h]:>26.1f}" for h in scores["hops"]))
+        lines.append(f"{name:<{width}}" + "".join(f"{row[h]:>26.1f}" for h in scores["forms"]))
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=4000, help="questions for each number of hops")
+    parser.add_argument("--n", type=int, default=4000, help="questions of each form")
     parser.add_argument("--out", type=Path, help="JSON file (default: evaluation.json beside the weights)")
     parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--draw", type=int, default=4096)

@@ -30,9 +30,10 @@ from .model import NanoOmni
 from .model import load as load_model
 from .reader import Look, Reader
 from .world.camera import intrinsics
-from .world.questions import ask, viewpoints, visibility
+from .world.questions.chains import chain
 from .world.render import render, to_uint8
-from .world.scene import SHAPES, sample_scenes
+from .world.scene import sample_scenes
+from .world.sight import sight, viewpoints
 
 FILE, MEASURED = "familiarity.safetensors", "familiarity.json"
 PASS_PHOTOS, PASS_OBJECTS = 0.999, 0.995
@@ -82,7 +83,8 @@ def _looks(model: NanoOmni, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
 
 def _photos(model: NanoOmni, start: int, count: int) -> Iterator[Tensor]:
     for at in range(start, start + count, BATCH):
-        yield rooms(split_seeds("val", at, min(BATCH, start + count - at)), model.config, hops=()).photos
+        seeds = split_seeds("val", at, min(BATCH, start + count - at))
+        yield rooms(seeds, model.config, (), imagined=False).photos
 
 
 def fit(model: NanoOmni, count: int = 4096) -> tuple[Familiarity, dict[str, float]]:
@@ -116,15 +118,14 @@ def _objects(seen: Tensor, start: int, model: NanoOmni) -> tuple[Tensor, Tensor]
     for at in range(0, len(seen), BATCH):
         scene = sample_scenes(split_seeds("val", start + at, min(BATCH, len(seen) - at)), "plain")
         c2w = viewpoints(scene)
-        shares = visibility(render(scene, c2w, intrinsics(size, size), size, size).ids)
+        what = sight(scene, c2w, render(scene, c2w, intrinsics(size, size), size, size).ids)
         here = seen[at : at + BATCH]
-        kinds = scene.colour * len(SHAPES) + scene.shape + 1
-        nowhere = torch.ones_like(here, dtype=torch.bool).scatter(1, kinds, ~scene.present)
+        nowhere = torch.ones_like(here, dtype=torch.bool).scatter(1, what.kind + 1, ~scene.present)
         nowhere[:, 0] = False
         absent.append(here[nowhere])
         for hops in (1, 3):
-            asked = ask(scene, c2w, shares, hops)
-            there.append(here.gather(1, asked.kind + 1)[asked.valid].flatten())
+            asked = chain(what, hops)
+            there.append(here.gather(1, asked.named + 1)[asked.valid].flatten())
     return torch.cat(there), torch.cat(absent)
 
 
@@ -157,7 +158,7 @@ def others(model: NanoOmni, count: int = 256) -> dict[str, Tensor]:
 
 def measure(model: NanoOmni, found: Familiarity, count: int = 256) -> dict[str, float]:
     """Share of pairs that are called strange: of test rooms, and of each of `others`."""
-    kinds = {"test rooms": rooms(split_seeds("test", 0, 4 * count), model.config, hops=()).photos}
+    kinds = {"test rooms": rooms(split_seeds("test", 0, 4 * count), model.config, (), imagined=False).photos}
     rates = {}
     for name, photos in (kinds | others(model, count)).items():
         features, _ = _looks(model, iter(photos.split(BATCH)))

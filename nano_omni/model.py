@@ -9,7 +9,7 @@ one it starts. A past is a tuple that is never changed, so branches share their 
 
 Departures from BAGEL: a convolutional stem in place of a ViT; its patches are named (object and depth,
 a dense auxiliary loss) and the names re-embedded with the word embeddings, so vision speaks the words
-of the text; relu^2 MLPs; sizes.
+of the text; relu^2 MLPs and no shared keys where the configuration does not ask for them; sizes.
 """
 
 import copy
@@ -50,27 +50,38 @@ class Expert(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        d = config.width
-        self.heads = config.heads
+        d, size = config.width, config.width // config.heads
+        shared = (config.kv_heads or config.heads) * size
+        hidden = config.hidden or config.mlp * d
+        self.size = size
         self.before_attention, self.before_mlp = Norm(d), Norm(d)
-        self.query, self.key, self.value = (nn.Linear(d, d, bias=False) for _ in range(3))
-        self.query_norm, self.key_norm = Norm(d // config.heads), Norm(d // config.heads)
+        self.query, self.key, self.value = (
+            nn.Linear(d, width, bias=config.bias) for width in (d, shared, shared)
+        )
+        self.query_norm, self.key_norm = Norm(size), Norm(size)
         self.out = nn.Linear(d, d, bias=False)
-        self.up = nn.Linear(d, config.mlp * d, bias=False)
-        self.down = nn.Linear(config.mlp * d, d, bias=False)
-        for layer in (self.query, self.key, self.value, self.up):
+        self.up = nn.Linear(d, hidden, bias=False)
+        self.gate = nn.Linear(d, hidden, bias=False) if config.gated else None
+        self.down = nn.Linear(hidden, d, bias=False)
+        for layer in (self.query, self.key, self.value, self.up, *([self.gate] if self.gate else [])):
             nn.init.normal_(layer.weight, std=d**-0.5)
         for layer in (self.out, self.down):  # a layer starts as the identity
             nn.init.zeros_(layer.weight)
 
-    def project(self, x: Tensor) -> Tensor:
-        """(B, T, d) -> (3, B, T, H, D) queries, keys, values; queries and keys normalised."""
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, d) -> queries, keys, values (B, T, H, D) each; queries and keys normalised."""
         x = self.before_attention(x)
-        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)) for layer in (self.query, self.key, self.value))
-        return torch.stack([self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype), v])
+        q, k, v = (layer(x).unflatten(-1, (-1, self.size)) for layer in (self.query, self.key, self.value))
+        return self.query_norm(q).to(v.dtype), self.key_norm(k).to(v.dtype), v
 
-    def mlp(self, x: Tensor) -> Tensor:
-        return self.down(F.relu(self.up(self.before_mlp(x))).square())
+    def attended(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What attention found (B, T, d), projected."""
+        return (self.out(x),)
+
+    def mlp(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.before_mlp(x)
+        wide = F.relu(self.up(x)).square() if self.gate is None else F.silu(self.gate(x)) * self.up(x)
+        return (self.down(wide),)
 
 
 class Block(nn.Module):
@@ -91,15 +102,15 @@ class Block(nn.Module):
         keep: bool = True,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """(B, T, d) -> the same, and keys and values (B, H, S + T, D) of all that has been read."""
-        q, k, v = self._route("project", x, generation).transpose(2, 3).unbind(0)  # (B, H, T, D)
+        q, k, v = (part.transpose(1, 2) for part in self._route("project", x, generation))  # (B, H, T, D)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + self._route("out", y.transpose(1, 2).flatten(2), generation)
-        return x + self._route("mlp", x, generation), (k, v) if keep else None
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=k.shape[1] < q.shape[1])
+        x = x + self._route("attended", y.transpose(1, 2).flatten(2), generation)[0]
+        return x + self._route("mlp", x, generation)[0], (k, v) if keep else None
 
-    def _route(self, part: str, x: Tensor, generation: Tensor | None) -> Tensor:
+    def _route(self, part: str, x: Tensor, generation: Tensor | None) -> tuple[Tensor, ...]:
         """Each token through its own expert's `part`; generation (T,) bool, None if no token is."""
         understand = getattr(self.experts[0], part)
         if generation is None:
@@ -108,9 +119,8 @@ class Block(nn.Module):
             raise ValueError("these weights have no generation expert: see NanoOmni.with_generation_expert")
         own, other = (~generation).nonzero()[:, 0], generation.nonzero()[:, 0]
         back = torch.cat([own, other]).argsort()
-        both = [understand(x[:, own]), getattr(self.experts[1], part)(x[:, other])]
-        axis = both[0].dim() - 3 if part == "project" else 1  # (3, B, T, H, D) or (B, T, d)
-        return torch.cat(both, axis).index_select(axis, back)
+        both = understand(x[:, own]), getattr(self.experts[1], part)(x[:, other])
+        return tuple(torch.cat(parts, 1)[:, back] for parts in zip(*both, strict=True))
 
 
 class Stem(nn.Module):
@@ -154,8 +164,10 @@ class NanoOmni(
         self.embed = nn.Embedding(config.vocabulary, d)
         self.embed.weight.data[: vocabulary.SIZE] = vocabulary.smooth_embedding(d)
         self.name_patch = nn.Linear(d, CLASSES)  # which object, and
-        self.measure_patch = nn.Linear(d, 1)  # how far: log of z-depth in metres
-        self.embed_depth = nn.Linear(8, d)
+        # How far: log of z-depth in metres; and how the walls stand to the camera, an angle that repeats by
+        # quarters of a circle: cosine and sine of four times the angle.
+        self.measure_patch = nn.Linear(d, 3)
+        self.embed_measures = nn.Linear(10, d)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = Norm(d)
         self.head = nn.Linear(d, config.vocabulary, bias=False)
@@ -167,23 +179,23 @@ class NanoOmni(
         return self.head.weight.device
 
     def see(self, photos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Photos (B, V, 3, S, S) uint8 -> tokens (B, V, P, d), names (B, V, P, CLASSES) as logits, log-depths
-        (B, V, P)."""
+        """Photos (B, V, 3, S, S) uint8 -> tokens (B, V, P, d), names (B, V, P, CLASSES) as logits, measures
+        (B, V, P, 3): log-depth, cosine and sine."""
         shape = photos.shape[:2]
         pixels = photos.flatten(0, 1).to(self.head.weight.dtype) * (1 / 127.5) - 1
         x = self.stem(pixels)
         x = x + self.grid.to(x.dtype)
-        names, depth = self.name_patch(x), self.measure_patch(x)
+        names, measures = self.name_patch(x), self.measure_patch(x)
         room, first = vocabulary.INDEX["<room>"], vocabulary.OBJECT_0
         words = torch.cat(
             [self.embed.weight[room : room + 1], self.embed.weight[first : first + CLASSES - 1]]
         )
         said = names.float().softmax(-1).to(x.dtype) @ words.to(x.dtype)
         centres = torch.linspace(-0.5, 2.5, 8, device=x.device)
-        ramp = torch.exp(-4 * (depth.float() - centres).square()).to(x.dtype)
-        x = x + said + self.embed_depth(ramp)
-        x, names, depth = (y.unflatten(0, shape) for y in (x, names, depth[..., 0]))
-        return x + self.tags(shape[1])[:, None].to(x.dtype), names, depth
+        ramp = torch.exp(-4 * (measures[..., :1].float() - centres).square()).to(x.dtype)
+        x = x + said + self.embed_measures(torch.cat([ramp, measures[..., 1:].to(x.dtype)], dim=-1))
+        x, names, measures = (y.unflatten(0, shape) for y in (x, names, measures))
+        return x + self.tags(shape[1])[:, None].to(x.dtype), names, measures
 
     def tags(self, count: int) -> Tensor:
         """The words that number photos: (count, d)."""
@@ -223,12 +235,27 @@ class NanoOmni(
         return self.norm(x), tuple(now)
 
     def forward(
-        self, photos: Tensor, tokens: Tensor, positions: Tensor, mask: Tensor, read: Tensor
+        self,
+        photos: Tensor,
+        tokens: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        read: Tensor,
+        latent: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, n, vocabulary) at the places `read` (n,) of photos then text; patch names and depths."""
-        seen, names, depth = self.see(photos)
-        x, _ = self.run(self.sequence(seen, tokens), positions, mask, keep=False)
-        return self.head(x[:, read]), names, depth
+        """Logits (B, n, vocabulary) at the places `read` (n,) of photos then text; patch names and measures.
+
+        latent: places (m,) to be run first, and places (k,) at which the hidden states of the last k of them
+        stand in place of words.
+        """
+        seen, names, measures = self.see(photos)
+        x = self.sequence(seen, tokens)
+        if latent is not None:
+            some, put = latent
+            first, _ = self.run(x[:, some], positions[some], mask[some][:, some], keep=False)
+            x = x.index_copy(1, put, first[:, -len(put) :].to(x.dtype))
+        x, _ = self.run(x, positions, mask, keep=False)
+        return self.head(x[:, read]), names, measures
 
     def with_generation_expert(self) -> "NanoOmni":
         """A copy with a generation expert that starts as a copy of the understanding one."""

@@ -19,10 +19,16 @@ import torch
 from torch import Tensor
 from xxhash import xxh3_128_digest
 
+from .language import LATENTS
 from .masks import attention_mask, photo_segments, positions
 from .model import NanoOmni, Past, causal_mask
 from .vocabulary import INDEX, WRITABLE
 from .world.randomness import uniform
+
+Given = Sequence[int] | Tensor
+"""Words, or hidden states (n, d)."""
+
+SETTLED = 4096  # of what is written for certain, so many are remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,7 @@ class Reader:
         self.bytes = 0
         self.prefilled = self.reused = self.written = 0
         self._nodes: OrderedDict[bytes, Node] = OrderedDict()
+        self._settled: OrderedDict[bytes, Written] = OrderedDict()
 
     @torch.no_grad()
     def look(self, photos: Sequence[Tensor]) -> list[Node]:
@@ -102,46 +109,84 @@ class Reader:
         ]
 
     @torch.no_grad()
-    def read(self, nodes: Sequence[Node], words: Sequence[Sequence[int]]) -> list[Node]:
-        """Each node continued by words that are given."""
-        keys = [_continued(node, said) for node, said in zip(nodes, words, strict=True)]
+    def read(self, nodes: Sequence[Node], given: Sequence[Given]) -> list[Node]:
+        """Each node continued by words, or by hidden states (n, d), that are given."""
+        keys = [_continued(node, said) for node, said in zip(nodes, given, strict=True)]
         known = self._known(keys)
-        fresh: dict[bytes, tuple[Node, tuple[int, ...]]] = {}
-        for key, node, said in zip(keys, nodes, words, strict=True):
+        fresh: dict[bytes, tuple[Node, Given]] = {}
+        for key, node, said in zip(keys, nodes, given, strict=True):
             if key not in known:
-                fresh.setdefault(key, (node, tuple(said)))
+                fresh.setdefault(key, (node, said))
         for group in _alike([(node, len(said)) for node, said in fresh.values()]):
             some = [list(fresh.items())[i] for i in group]
-            asked = torch.tensor([said for _, (_, said) in some], device=self.model.device)
+            embedded = torch.stack([self._embedded(said) for _, (_, said) in some])  # (B, n, d)
             starts = [node for _, (node, _) in some]
-            _, past = self._run(asked, starts, _together(starts))
-            behind = past[0][0].shape[2] - asked.shape[1]
-            self.prefilled += asked.numel()
-            for (key, (node, said)), kept in zip(some, _apart(past, behind), strict=True):
-                known[key] = self._keep(Node(key, node, kept, node.position + len(said), node.look))
+            _, past = self._run(embedded, starts, _together(starts))
+            count = embedded.shape[1]
+            behind = past[0][0].shape[2] - count
+            self.prefilled += len(some) * count
+            for (key, (node, _)), kept in zip(some, _apart(past, behind), strict=True):
+                known[key] = self._keep(Node(key, node, kept, node.position + count, node.look))
         return [known[key] for key in keys]
+
+    def _embedded(self, given: Given) -> Tensor:
+        """(n, d)."""
+        if isinstance(given, Tensor):
+            return given.to(self.model.head.weight)
+        return self.model.embed(torch.tensor(given, device=self.model.device))
+
+    @torch.no_grad()
+    def hidden(self, nodes: Sequence[Node]) -> list[Tensor]:
+        """What the model makes of LATENTS more words that say nothing: hidden states (LATENTS, d)."""
+        silence = self._embedded([INDEX["<latent>"]] * LATENTS)
+        found: dict[int, Tensor] = {}
+        for group in _alike([(node, 0) for node in nodes]):
+            some = [nodes[i] for i in group]
+            x, _ = self._run(silence.expand(len(some), -1, -1), some, _together(some))
+            self.written += len(some) * LATENTS
+            found.update(zip(group, x.unbind(0), strict=True))
+        return [found[i] for i in range(len(nodes))]
+
+    def settled(
+        self, nodes: Sequence[Node], opening: Sequence[int], closing: str, grammar: Sequence[Sequence[int]]
+    ) -> list[Written]:
+        """What the model writes there where nothing is left to chance: written once, then remembered."""
+        keys = [_continued(node, opening) for node in nodes]
+        missing = {key: node for key, node in zip(keys, nodes, strict=True) if key not in self._settled}
+        if missing:
+            written = self.write(list(missing.values()), opening, closing, 0, grammar=grammar)
+            self._settled.update(zip(missing, written, strict=True))
+        found: list[Written] = []
+        for key in keys:
+            self._settled.move_to_end(key)
+            found.append(self._settled[key])
+            if key not in missing:
+                self.reused += found[-1].node.kept.shape[3]
+        while len(self._settled) > SETTLED:
+            self._settled.popitem(last=False)
+        return found
 
     @torch.no_grad()
     def write(
         self,
         nodes: Sequence[Node],
-        opening: str,
+        opening: Sequence[int],
         closing: str,
         most: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
-        grammar: Sequence[range] | None = None,
+        grammar: Sequence[Sequence[int]] | None = None,
     ) -> list[Written]:
-        """Each node continued by what the model writes after `opening`, up to `closing` or `most` words, of
-        which the last is then `closing`. grammar: for each word in turn those it may be; then `closing`.
-        Without one any of vocabulary.WRITABLE may be written."""
+        """Each node continued by what the model writes after the words `opening`, up to `closing` or `most`
+        words, of which the last is then `closing`. grammar: for each word in turn those it may be; then
+        `closing`. Without one any of vocabulary.WRITABLE may be written."""
         if grammar is not None:
             most = len(grammar) + 1
         drawn = torch.tensor(seeds if seeds is not None else [0] * len(nodes), device=self.model.device)
         found: dict[int, Written] = {}
         for group in _alike([(node, 0) for node in nodes]):
             some = [nodes[i] for i in group]
-            tags = INDEX[opening], INDEX[closing]
+            tags = tuple(opening), INDEX[closing]
             written = self._write(some, tags, most, temperature, drawn[group], grammar)
             found.update(zip(group, written, strict=True))
         return [found[i] for i in range(len(nodes))]
@@ -149,21 +194,22 @@ class Reader:
     def _write(
         self,
         nodes: list[Node],
-        tags: tuple[int, int],
+        tags: tuple[tuple[int, ...], int],
         most: int,
         temperature: float,
         seeds: Tensor,
-        grammar: Sequence[range] | None,
+        grammar: Sequence[Sequence[int]] | None,
     ) -> list[Written]:
         opening, closing = tags
         model, past = self.model, _together(nodes)
         behind = past[0][0].shape[2]
-        new = torch.full((len(nodes), 1), opening, device=model.device)
+        new = torch.tensor(opening, device=model.device).expand(len(nodes), -1)
         words, total = new[:, :0], torch.zeros(len(nodes), device=model.device)
         done = torch.zeros(len(nodes), dtype=torch.bool, device=model.device)
         free = _only((*WRITABLE, closing), total.new_empty(model.config.vocabulary))
         while True:
-            x, past = self._run(new, nodes, past, words.shape[1])
+            already = len(opening) - 1 + words.shape[1] if words.shape[1] else 0
+            x, past = self._run(model.embed(new), nodes, past, already)
             if bool(done.all()):  # the closing word has been read, too
                 break
             logits = model.head(x[:, -1]).float()
@@ -187,12 +233,12 @@ class Reader:
         ):
             own = tuple(said[:end])
             self.written += end
-            segment = (opening, *own)
+            long = len(opening) + end
             node = Node(
-                _continued(node, segment),
+                _continued(node, (*opening, *own)),
                 node,
-                kept[..., : end + 1, :].clone() if end < len(said) else kept,
-                node.position + end + 1,
+                kept[..., :long, :].clone() if end < len(said) else kept,
+                node.position + long,
                 node.look,
             )
             results.append(Written(self._keep(node), own, p))
@@ -210,7 +256,7 @@ class Reader:
         said = {}
         for group in _alike([(node, 0) for node in nodes]):
             some = [nodes[i] for i in group]
-            asked = torch.full((len(some), 1), INDEX["<answer>"], device=self.model.device)
+            asked = self._embedded([INDEX["<answer>"]]).expand(len(some), -1, -1)
             x, _ = self._run(asked, some, _together(some))
             self.prefilled += len(some)
             for i, logits in zip(group, self.model.head(x[:, -1]).float(), strict=True):
@@ -218,13 +264,13 @@ class Reader:
         return [said[i] for i in range(len(nodes))]
 
     def _run(
-        self, words: Tensor, nodes: Sequence[Node], past: Past, already: int = 0
+        self, embedded: Tensor, nodes: Sequence[Node], past: Past, already: int = 0
     ) -> tuple[Tensor, Past]:
-        """Words (B, n) after a past, of which `already` were written since the nodes."""
-        model, count = self.model, words.shape[1]
+        """Embeddings (B, n, d) after a past, of which `already` words were written since the nodes."""
+        model, count = self.model, embedded.shape[1]
         place = torch.arange(count, device=model.device) + nodes[0].position + already
         mask = causal_mask(past[0][0].shape[2], count, model.device) if count > 1 else None
-        return model.run(model.embed(words).to(past[0][0].dtype), place, mask, past)
+        return model.run(embedded.to(past[0][0].dtype), place, mask, past)
 
     def _known(self, keys: Sequence[bytes]) -> dict[bytes, Node]:
         """Those of them that were read before."""
@@ -253,8 +299,10 @@ def _only(words: Sequence[int], logits: Tensor) -> Tensor:
     return allowed
 
 
-def _continued(node: Node, words: Sequence[int]) -> bytes:
-    return xxh3_128_digest(node.key + b"".join(word.to_bytes(4, "little") for word in words))
+def _continued(node: Node, given: Given) -> bytes:
+    if isinstance(given, Tensor):
+        return xxh3_128_digest(node.key + b"hidden" + given.float().cpu().numpy().tobytes())
+    return xxh3_128_digest(node.key + b"".join(word.to_bytes(4, "little") for word in given))
 
 
 def _alike(things: Sequence[tuple[Node, int]]) -> list[list[int]]:

@@ -23,15 +23,18 @@ from tokenizers.normalizers import Lowercase, Replace, Sequence, Strip
 from tokenizers.pre_tokenizers import Split
 
 from .language import TEMPLATES
-from .vocabulary import INDEX, OBJECTS, TOKENS
+from .vocabulary import INDEX, NUMBERS, OBJECTS, TOKENS
+from .world.questions import Form
 from .world.scene import COLOURS, SHAPES
 
 FILE = "tokenizer.json"
-FORMS = (  # in the order of hops
+FORMS = (  # in the order of world.questions.FORMS
     "Standing where photo 1 was taken, where is A?",
     "Stand at A and face B. Where is C?",
     "Stand at A and face B. Go to C without turning. Where is D?",
     "Stand at A and face B. Go to C without turning, then straight ahead as far as B is from A. Where is D?",
+    "How many spheres do the two photos show?",
+    "Which is nearer to A: B or C?",
 )
 LONGEST_QUESTION = 600  # characters
 LONGEST_CONTEXT = 20_000
@@ -43,6 +46,8 @@ _RULES = (
     (r"[,;:?!]|\.(?!\d)", " "),  # not the point of a number
     (r"\b(?:the|an?)\s", " "),
     (r"\s+", " "),
+    (r"\bboxes\b", "box"),
+    (r"\b(?:sphere|ball|cube|cylinder|cone)\Ks\b", ""),
     (r"\bball\b", "sphere"),
     (r"\bcube\b", "box"),
     # camera 1
@@ -61,6 +66,16 @@ _RULES = (
         r"\K(?:and )?then (?:go )?straight ahead as far as (?:\2 is from \1|\1 is from \2)(?!\S)",
         "ahead",
     ),
+    # count spheres
+    (r"\bhow many\b", "count"),
+    (
+        r"\b(?:are there|(?:can|do) (?:you|we) see|do (?:(?:two|both) )?photos show|are shown|are seen)\b"
+        r"(?: in (?:all|total|(?:(?:two|both) )?photos)\b)?",
+        "",
+    ),
+    # near A B C
+    (r"\bwhich (?:one |object )?is (?:nearer|closer) to\b", "near"),
+    (r"\bor\b", ""),
 )
 # Tags, objects, everything else between spaces.
 _PIECE = rf"<[^<>\s]*>|(?:{'|'.join(COLOURS)}) (?:{'|'.join(SHAPES)})(?![^\s<])|[^\s<>]+|[<>]"
@@ -112,8 +127,8 @@ def load(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def question_words(tokenizer: Tokenizer, text: str) -> tuple[int, list[int]]:
-    """An English question -> its number of hops and its ids, those of `language.question`.
+def question_words(tokenizer: Tokenizer, text: str) -> tuple[Form, list[int]]:
+    """An English question -> its form and its ids, those of `language.question`.
 
     Raises QuestionError for text that is too long, holds tags or control characters, is of none of the
     FORMS or names what is no object.
@@ -127,23 +142,29 @@ def question_words(tokenizer: Tokenizer, text: str) -> tuple[int, list[int]]:
     if said[:1] == ["where"] and "at" in said:  # asked first, the place afterwards
         place = said.index("at")
         said = said[place:] + said[:place]
+    if said[:1] == ["count"] and len(said) > 1:
+        if said[1:] not in [[shape] for shape in SHAPES]:
+            raise QuestionError(f'"{" ".join(said[1:])}" cannot be counted: {", ".join(SHAPES)} can.')
+        return "count", [INDEX[word] for word in said]
     frame: list[str | int] = []
     names: list[str] = []
-    for known, group in itertools.groupby(said, _FRAME.__contains__):
-        if known:
-            frame += group
+    for before, word in itertools.pairwise(["", *said]):
+        if word in _FRAME:
+            frame.append(word)
+        elif before and before not in _FRAME and before not in OBJECTS:
+            names[-1] += f" {word}"  # of a name that is not known, to be complained of as a whole
         else:
             frame.append(len(names))
-            names.append(" ".join(group))
-    hops = next((hops for hops, template in TEMPLATES.items() if template == tuple(frame)), None)
-    if hops is None or "go to" in " ".join(said):
+            names.append(word)
+    form = next((form for form, template in TEMPLATES.items() if template == tuple(frame)), None)
+    if form is None or "go to" in " ".join(said):
         raise QuestionError(_no_form(said))
     for name in names:
         if name not in OBJECTS:
             raise QuestionError(_no_object(name))
         if names.count(name) > 1:
             raise QuestionError(f'"{name}" is named twice: the objects of a question must all differ.')
-    return hops, [INDEX[part if isinstance(part, str) else names[part]] for part in frame]
+    return form, [INDEX[part if isinstance(part, str) else names[part]] for part in frame]
 
 
 def encode_words(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -220,7 +241,8 @@ def _either(words: Iterable[str]) -> str:
 
 def _no_form(said: list[str]) -> str:
     phrase = " ".join(said)
-    unknown = [word for word in said if word not in INDEX and word not in _ENGLISH]
+    known = {*INDEX, *_ENGLISH} - {*NUMBERS} | {"1"}
+    unknown = [word for word in said if word not in known]
     why = ""
     if unknown:
         why = f"\n{_near(unknown, sorted(_ENGLISH))}"

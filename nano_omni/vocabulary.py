@@ -14,29 +14,36 @@ from .world.scene import COLOURS, SHAPES
 
 SPECIAL = (
     *("<pad>", "<photo1>", "<photo2>", "<campose>", "</campose>", "<think>", "</think>", "<answer>"),
-    *("<room>", "<bos>", "<eos>", "<unk>", "<pause>"),
+    *("<room>", "<bos>", "<eos>", "<unk>", "<pause>", "<latent>"),
+    *("<caption>", "</caption>", "<depth>", "</depth>", "<view>", "</view>"),
 )
 WORDS = (
-    *("at", "camera", "facing", "go", "ahead", "where"),  # of questions
-    *("photo1", "photo2", "face", "stand", "to", "turn"),  # of thinking
+    *("at", "camera", "facing", "go", "ahead", "where", "count", "near"),  # of questions
+    *("photo1", "photo2", "face", "stand", "to", "turn", "total"),  # of thinking
+    *("none", "up", "down"),  # of captions and views
 )
 ANSWERS = ("front-left", "front-right", "back-left", "back-right", "front", "right", "behind", "left")
+NUMBERS = ("0", "1", "2", "3")
 OBJECTS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 DIRECTIONS = 48  # all around, clockwise seen from above: 0 is ahead, 12 is right
 DISTANCES = 32  # 0 .. 7.75 m
 OFFSETS = 64  # -8 .. 7.75 m
 METRES = 0.25
+OBJECT_CODES, ROOM_CODES = 4, 64  # visual tokens of each object, and of what is not an object
+CODES = OBJECT_CODES * len(OBJECTS) + ROOM_CODES
 
 TOKENS: tuple[str, ...] = (
     *SPECIAL,
     *WORDS,
     *ANSWERS,
+    *NUMBERS,
     *COLOURS,
     *SHAPES,
     *OBJECTS,
     *(f"{360 * k / DIRECTIONS:g}deg" for k in range(DIRECTIONS)),
     *(f"{k * METRES:g}m" for k in range(DISTANCES)),
     *(f"{k * METRES - 8:+g}m" for k in range(OFFSETS)),
+    *(f"<v{k}>" for k in range(CODES)),
 )
 INDEX = {word: k for k, word in enumerate(TOKENS)}
 SIZE = len(TOKENS)
@@ -44,9 +51,10 @@ OBJECT_0 = INDEX[OBJECTS[0]]
 DIRECTION_0 = INDEX["0deg"]
 DISTANCE_0 = INDEX["0m"]
 OFFSET_0 = DISTANCE_0 + DISTANCES
+CODE_0 = INDEX["<v0>"]
 
 # What contexts are written in: no tags but the closing one, no colour or shape apart from its object.
-WRITABLE = tuple(INDEX[word] for word in TOKENS if word not in {*SPECIAL, *COLOURS, *SHAPES})
+WRITABLE = tuple(INDEX[word] for word in TOKENS[:CODE_0] if word not in {*SPECIAL, *COLOURS, *SHAPES})
 
 TwoHot = tuple[Tensor, Tensor, Tensor]  # low word, high word (int64), share of high (float32)
 
@@ -57,6 +65,15 @@ def direction(angle: Tensor) -> TwoHot:
     low = steps.floor()
     first = low.long() % DIRECTIONS
     return first + DIRECTION_0, (first + 1) % DIRECTIONS + DIRECTION_0, steps - low
+
+
+def quarter(angle: Tensor) -> TwoHot:
+    """Angles in radians of which only the part within a quarter of a circle is said, any shape."""
+    count = DIRECTIONS // 4
+    steps = torch.remainder(angle * (DIRECTIONS / (2 * math.pi)), count)
+    low = steps.floor()
+    first = low.long() % count
+    return first + DIRECTION_0, (first + 1) % count + DIRECTION_0, steps - low
 
 
 def distance(metres: Tensor) -> TwoHot:
@@ -117,4 +134,7 @@ def smooth_embedding(width: int, generator: torch.Generator | None = None) -> Te
             kernel = kernel + bump / bump.square().sum(1, keepdim=True).sqrt()
         numbers = kernel @ torch.randn(count, width, generator=generator)
         table[first : first + count] = numbers / numbers.std()
+    # A visual token of an object begins near the object's name.
+    objects = table[OBJECT_0 : OBJECT_0 + len(OBJECTS)].repeat_interleave(OBJECT_CODES, 0)
+    table[CODE_0 : CODE_0 + len(objects)] = (table[CODE_0 : CODE_0 + len(objects)] + objects) / math.sqrt(2)
     return table

@@ -1,6 +1,7 @@
 """A training sequence: two photos, read once, and under them a tree of questions and contexts.
 
-    photos - pose
+    photos - pose - caption - views
+           - depth caption
            - A where it lies, for every object A
            - question - <answer>                              direct
                       - pose - <answer>                       pose
@@ -8,14 +9,18 @@
                       - think - <answer>                      think
                               - pose - <answer>               think+pose
 
-for every number of hops. Each branch is what a model that unrolled so far would have read, and sees
-nothing of the others, so one pass trains every subset of contexts in either order, and direct answers
-get as many losses as any. All rooms of a batch share one layout: shapes never change, and a question
-that a scene does not have is left out by its weight.
+Each branch is what a model that unrolled so far would have read, and sees nothing of the others, so one pass
+trains many subsets of contexts, and direct answers get as many losses as any. What is written without a
+question stands under the photos alone, as the engine has it; under a question it is given, to be read. All
+rooms of a batch share one layout: shapes never change, and a question that a scene does not have is left
+out by its weight.
 
-The controls are trees of their own (`TREES`), trained in the same way: *direct* writes the same poses and
-thoughts, so it is supervised as much, and never answers from them; *pause* also answers after as many
-words that say nothing; *apart* answers from a pose or from thinking, and never from both.
+A step takes one of GROUPS, so that a sequence stays short: chains of hops, tallies (counting, comparing),
+imagination (views, captions and latents as context). The controls are trees of their own (TREES), trained in
+the same way: *direct* writes all the same contexts, so it is supervised as much, and never answers from
+them; *pause* also answers after as many words that say nothing; *apart* answers from one context, and never
+from two. Some pairs are never answered from in any tree (a caption and thinking, views and thinking, …): they
+are left for the test of what the model makes of combinations it has not met.
 """
 
 from collections.abc import Sequence
@@ -25,34 +30,98 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import language
+from .. import captions, language, views
 from ..config import Config
 from ..data import Rooms
 from ..masks import Segment, attention_mask, photo_segments, positions
-from ..vocabulary import INDEX, TwoHot, neighbours
-from ..world.questions import HOPS
+from ..vocabulary import CODE_0, INDEX, OBJECT_CODES, OBJECTS, TwoHot, neighbours
+from ..world.questions import Form
 from ..world.scene import MAX_OBJECTS
 
 Node = tuple[str, str, str]  # name, parent, what it holds
 
-_DIRECT = ("direct", "question", "answer")
-_CONTEXTS = (
-    ("P", "question", "pose"),
-    ("T", "question", "think"),
-    ("PT", "P", "think"),
-    ("TP", "T", "pose"),
-)
-_ANSWERS = (("pose", "P", "answer"), ("think", "T", "answer"))
-_BOTH = (("pose+think", "PT", "answer"), ("think+pose", "TP", "answer"))
-_PAUSES = (("W", "question", "pause"), ("pause", "W", "answer"))
-
-TREES: dict[str, tuple[Node, ...]] = {  # in the order of the sequence: parents first
-    "full": (_DIRECT, *_CONTEXTS, *_ANSWERS, *_BOTH),
-    "direct": (_DIRECT, *_CONTEXTS),
-    "pause": (_DIRECT, *_CONTEXTS, *_PAUSES),
-    "apart": (_DIRECT, *_CONTEXTS, *_ANSWERS),
+_POSING = ("posing", "photos", "posing")
+_SEEN = {  # without a question
+    "see": (_POSING, *((f"object{k}", "photos", f"object{k}") for k in range(MAX_OBJECTS))),
+    "chain": (_POSING,),
+    "tally": (_POSING, ("caption", "posing", "caption"), ("depth", "photos", "depth")),
+    "imagine": (
+        _POSING,
+        ("caption", "posing", "caption"),
+        *((f"view{k}", "caption", f"view{k}") for k in range(len(views.CONTEXT) + 1)),
+    ),
 }
+_DIRECT = ("direct", "question", "answer")
+_WRITTEN = {  # under a question, in every tree
+    "see": (),
+    "chain": (("P", "question", "pose"), ("T", "question", "think"), ("PT", "P", "think")),
+    "tally": (("T", "question", "think"),),
+    "imagine": (),
+}
+_ONE = {  # answers from one context
+    "see": (),
+    "chain": (("pose", "P", "answer"), ("think", "T", "answer")),
+    "tally": (("think", "T", "answer"), ("C", "question", "captioned"), ("caption", "C", "answer")),
+    "imagine": (
+        *(("V", "question", "viewed"), ("views", "V", "answer")),
+        *(("C", "question", "captioned"), ("caption", "C", "answer")),
+        *(("L", "question", "latent"), ("H", "question", "hidden"), ("latent", "H", "answer")),
+    ),
+}
+_BOTH = {  # answers from two
+    "see": (),
+    "chain": (("pose+think", "PT", "answer"), ("TP", "T", "pose"), ("think+pose", "TP", "answer")),
+    "tally": (),
+    "imagine": (),
+}
+_PAUSES = {
+    "see": (),
+    "chain": (("W", "question", "pause"), ("pause", "W", "answer")),
+    "tally": (("W", "question", "pause"), ("pause", "W", "answer")),
+    "imagine": (),
+}
+GROUPS = tuple(_SEEN)
+TREES = ("full", "direct", "pause", "apart")
 _ANSWER_WEIGHT = {"think+pose": 0.5}  # the less usual order; 1 for all others
+# Most of what a view shows is wall: what counts are the objects. A pose is three words that much hangs on.
+_ROOM_CODE, _NONE, _POSE = 0.3, 0.2, 2.0
+
+
+def tree(group: str, name: str) -> tuple[Node, ...]:
+    """What stands under a question, in the order of the sequence: parents first. Raises ValueError."""
+    if name not in TREES:
+        raise ValueError(f"a tree is one of {', '.join(TREES)}, not {name!r}")
+    if group not in GROUPS:
+        raise ValueError(f"a group is one of {', '.join(GROUPS)}, not {group!r}")
+    nodes = (_DIRECT, *_WRITTEN[group])
+    if name in ("full", "apart"):
+        nodes += _ONE[group]
+    if name == "full":
+        nodes += _BOTH[group]
+    return nodes + _PAUSES[group] if name == "pause" else nodes
+
+
+def length_of(what: str, form: Form | None) -> int:
+    """How many words a node of this kind has; form: of its question."""
+    kind = what.rstrip("0123456789")
+    if kind in ("question", "think", "pause"):
+        assert form is not None
+        thought = language.think_length(form)
+        asked = language.question_length(form)
+        return {"question": asked, "think": thought, "pause": language.POSE_LENGTH + thought}[kind]
+    return {
+        "posing": language.POSING_LENGTH,
+        "pose": language.POSE_LENGTH,
+        "object": language.OBJECT_LENGTH,
+        "caption": captions.CAPTION_LENGTH,
+        "captioned": captions.CAPTION_LENGTH,
+        "depth": captions.DEPTH_LENGTH,
+        "view": views.LENGTH,
+        "viewed": views.LENGTH * len(views.CONTEXT),
+        "latent": language.LATENTS,
+        "hidden": language.LATENTS,
+        "answer": 1,
+    }[kind]
 
 
 @dataclass(frozen=True)
@@ -66,57 +135,55 @@ class Targets:
 
 
 class Forest:
-    """One of TREES laid out for some numbers of hops: mask (L, L), positions (L,), read (n,) on a device.
+    """One of GROUPS and TREES laid out for some forms of questions: mask (L, L), positions (L,), read (n,).
 
-    `answers` (n,) bool tells answers from words of contexts among the places read; `cells` lists (hops,
-    branch) of the answers in order; `written` (m,) are the text places that words of contexts are read for.
+    `cells` lists (form, branch) of the answers in order, `answer_rows` and `context_rows` tell answers from
+    words of contexts among the places read; `written` (m,) are the text places that words of contexts are
+    read for. `latent`, if there are latents: the places that are read for them, and those they are put at.
     """
 
     def __init__(
         self,
         config: Config,
         device: torch.device | str = "cpu",
-        hops: Sequence[int] = HOPS,
-        tree: str = "full",
+        forms: Sequence[Form] = (),
+        group: str = "see",
+        name: str = "full",
     ) -> None:
-        if tree not in TREES:
-            raise ValueError(f"a tree is one of {', '.join(TREES)}, not {tree!r}")
-        self.hops = tuple(hops)
-        patches = config.grid**2
-        segments = photo_segments(patches)
-        self.photo_length = sum(s.length for s in segments)
-        root = len(segments) - 1
-        self.nodes: list[tuple[int, str]] = []  # (hops, what) of each text segment
-        read, kinds, self.cells = [], [], []
-        at = self.photo_length
-        # Before any question, with 0 hops: what the photos alone say. Looking objects up by their names is
-        # what all thinking starts with, and is not learned from the few that questions name.
-        alone = [("pose", language.POSE_LENGTH)] + [("object", language.OBJECT_LENGTH)] * MAX_OBJECTS
-        for what, length in alone:
-            segments.append(Segment("text", length, root))
-            self.nodes.append((0, what))
-            read += range(at, at + length - 1)
-            kinds += [False] * (length - 1)
+        under = tree(group, name)
+        segments = photo_segments(config.grid**2)
+        self.photo_length = at = sum(s.length for s in segments)
+        self.nodes: list[tuple[Form | None, str]] = []  # of each text segment
+        self.cells: list[tuple[Form, str]] = []
+        read: list[int] = []
+        answers: list[bool] = []
+        begins: dict[tuple[Form | None, str], int] = {}
+        index: dict[str, int] = {"photos": len(segments) - 1}
+
+        def add(form: Form | None, node: Node) -> None:
+            nonlocal at
+            label, parent, what = node
+            length = length_of(what, form)
+            index[label] = len(segments)
+            segments.append(Segment("text", length, index[parent]))
+            self.nodes.append((form, what))
+            begins[form, label] = at
+            if what == "answer":
+                assert form is not None
+                self.cells.append((form, label))
+                read.append(at)
+                answers.append(True)
+            elif what in ("posing", "caption", "depth", "think") or what[:-1] in ("object", "view"):
+                first = len(views.opening(0, "up", 0)) if what[:-1] == "view" else 1  # not what is asked for
+                read.extend(range(at + first - 1, at + length - 1))
+                answers.extend([False] * (length - first))
             at += length
-        for asked in self.hops:
-            index = {"question": len(segments)}
-            segments.append(Segment("text", language.question_length(asked), root))
-            self.nodes.append((asked, "question"))
-            at += segments[-1].length
-            pose, think = language.POSE_LENGTH, language.think_length(asked)
-            length = {"answer": 1, "pose": pose, "think": think, "pause": pose + think}
-            for name, parent, what in TREES[tree]:
-                index[name] = len(segments)
-                segments.append(Segment("text", length[what], index[parent]))
-                self.nodes.append((asked, what))
-                if what == "answer":
-                    self.cells.append((asked, name))
-                    read.append(at)
-                    kinds.append(True)
-                elif what != "pause":
-                    read += range(at, at + length[what] - 1)
-                    kinds += [False] * (length[what] - 1)
-                at += length[what]
+
+        for node in _SEEN[group]:
+            add(None, node)
+        for form in forms:
+            for node in (("question", "photos", "question"), *under):
+                add(form, node)
         self.padding = -at % 8  # attention kernels like multiples of 8
         if self.padding:
             segments.append(Segment("text", self.padding))
@@ -124,13 +191,44 @@ class Forest:
         self.mask = attention_mask(segments).to(device)
         self.positions = positions(segments).to(device)
         self.read = torch.tensor(read, device=device)
-        self.answers = torch.tensor(kinds, device=device)
         # Index tensors made once: making them in a step would make the host wait for the GPU.
-        rows = self.answers.nonzero()[:, 0], (~self.answers).nonzero()[:, 0]
-        self.answer_rows, self.context_rows = rows
+        kinds = torch.tensor(answers, device=device)
+        self.answer_rows, self.context_rows = kinds.nonzero()[:, 0], (~kinds).nonzero()[:, 0]
         self.written = self.read[self.context_rows] + 1 - self.photo_length
-        self.weights = torch.tensor([_ANSWER_WEIGHT.get(name, 1.0) for _, name in self.cells], device=device)
+        self.weights = torch.tensor([_ANSWER_WEIGHT.get(cell, 1.0) for _, cell in self.cells], device=device)
         self.before, self.after = neighbours(device)
+        self._copies = torch.tensor(self._copied(begins), device=device).view(-1, 2).T - self.photo_length
+        self.latent = self._latent(begins, device)
+
+    def _copied(self, begins: dict[tuple[Form | None, str], int]) -> list[tuple[int, int]]:
+        """Places that hold what was written elsewhere in the sequence: (from, to)."""
+        pairs: list[tuple[int, int]] = []
+        for (form, label), to in begins.items():
+            if form is None:
+                continue
+            if label in ("P", "TP"):  # the last words of a pose that was worked out
+                start = begins[None, "posing"] + language.WORKINGS
+                pairs += [(start + k, to + k) for k in range(1, language.POSE_LENGTH)]
+            elif label == "C":
+                pairs += [(begins[None, "caption"] + k, to + k) for k in range(captions.CAPTION_LENGTH)]
+            elif label == "V":
+                for k in range(len(views.CONTEXT)):
+                    start, end = begins[None, f"view{k}"], to + k * views.LENGTH
+                    pairs += [(start + j, end + j) for j in range(views.LENGTH)]
+        return pairs
+
+    def _latent(
+        self, begins: dict[tuple[Form | None, str], int], device: torch.device | str
+    ) -> tuple[Tensor, Tensor] | None:
+        """Places of photos, question and latent words, and where the hidden states of the last go."""
+        forms = [form for form, label in begins if label == "L" and form is not None]
+        if not forms:
+            return None
+        (form,) = forms  # one question at a time: its prefix is run once more
+        asked, thought, put = (begins[form, label] for label in ("question", "L", "H"))
+        prefix = [*range(self.photo_length), *range(asked, asked + language.question_length(form))]
+        prefix += range(thought, thought + language.LATENTS)
+        return torch.tensor(prefix, device=device), torch.arange(put, put + language.LATENTS, device=device)
 
     def fill(self, rooms: Rooms, noise: float, generator: torch.Generator | None) -> tuple[Tensor, Targets]:
         """Words (B, T) and targets for a batch of rooms.
@@ -141,43 +239,58 @@ class Forest:
         words: list[Tensor] = []
         aims: list[tuple[Tensor, ...]] = []  # low, high, share, weight
         batch = len(rooms)
-
-        def aim(target: TwoHot, valid: Tensor) -> None:
-            aims.append((*target, valid.expand_as(target[2])))
-
-        def context(truth: TwoHot, valid: Tensor) -> None:
-            words.append(self._rounded(truth, noise, generator))
-            aim((truth[0][:, 1:], truth[1][:, 1:], truth[2][:, 1:]), valid)
-
         every = torch.ones(batch, 1, device=rooms.photos.device)
-        objects = iter(range(MAX_OBJECTS))
-        for hops, what in self.nodes:
-            if what == "object":
-                k = next(objects)
-                low, high, share = (part[:, k] for part in rooms.objects)
-                context((low, high, share), rooms.known[:, k : k + 1].float())
+
+        def written(truth: TwoHot, weight: Tensor) -> None:
+            words.append(self._rounded(truth, noise, generator))
+            aims.append((*(part[:, 1:] for part in truth), weight.expand_as(truth[2])[:, 1:]))
+
+        for form, what in self.nodes:
+            if form is None:
+                if what == "posing":
+                    heavy = torch.ones_like(rooms.posing[2])
+                    heavy[:, -1 - len(language.POSE_GRAMMAR) : -1] = _POSE
+                    written(rooms.posing, heavy)
+                elif what == "caption":
+                    written(rooms.caption, 1 - (1 - _NONE) * (rooms.caption[0] == captions.NONE).float())
+                elif what == "depth":
+                    written(rooms.depth_caption, every)
+                elif what[:-1] == "object":
+                    k = int(what[-1])
+                    low, high, share = (part[:, k] for part in rooms.objects)
+                    written((low, high, share), rooms.known[:, k : k + 1].float())
+                else:
+                    self._viewed(rooms.views[:, int(what[-1])], words, aims)
                 continue
-            if not hops:
-                context(rooms.pose, every)
-                continue
-            asked = rooms.asked[hops]
+            asked = rooms.asked[form]
             valid = asked.valid.float()[:, None]
             if what == "question":
                 words.append(asked.question)
-                continue
-            if what == "pause":
-                count = language.POSE_LENGTH + language.think_length(hops)
-                words.append(torch.full_like(asked.question[:, :1], INDEX["<pause>"]).expand(-1, count))
-                continue
-            if what == "answer":
-                words.append(torch.full_like(asked.answer, INDEX["<answer>"])[:, None])
-                aim((asked.answer[:, None], asked.answer[:, None], torch.zeros_like(valid)), valid)
+            elif what == "answer":
+                words.append(torch.full_like(asked.choice, INDEX["<answer>"])[:, None])
+                right = asked.answer[:, None]
+                aims.append((right, right, torch.zeros_like(valid), valid))
+            elif what == "think":
+                written(asked.think, valid)
+            elif what == "pose":
+                words.append(self._rounded(rooms.pose, noise, generator))
+            elif what == "captioned":
+                words.append(self._rounded(rooms.caption, noise, generator))
+            elif what == "viewed":
+                words.append(rooms.views[:, : len(views.CONTEXT)].flatten(1))
             else:
-                context(rooms.pose if what == "pose" else asked.think, valid)
+                said = INDEX["<pause>" if what == "pause" else "<latent>"]
+                words.append(asked.question.new_full((batch, length_of(what, form)), said))
         if self.padding:
             words.append(torch.zeros(batch, self.padding, dtype=torch.long, device=words[0].device))
         low, high, share, weight = (torch.cat(parts, 1) for parts in zip(*aims, strict=True))
         return torch.cat(words, 1), Targets(low, high, share, weight)
+
+    def _viewed(self, view: Tensor, words: list[Tensor], aims: list[tuple[Tensor, ...]]) -> None:
+        words.append(view)
+        codes = view[:, len(views.opening(0, "up", 0)) :]
+        room = (codes >= CODE_0 + OBJECT_CODES * len(OBJECTS)).float()
+        aims.append((codes, codes, torch.zeros_like(room), 1 - (1 - _ROOM_CODE) * room))
 
     def _rounded(self, number: TwoHot, noise: float, generator: torch.Generator | None) -> Tensor:
         low, high, share = number
@@ -187,31 +300,34 @@ class Forest:
         return torch.where(lots[1] > 1 - noise / 2, self.after[word], word)
 
     def rewrite(self, words: Tensor, logits: Tensor, who: Tensor) -> Tensor:
-        """Words with the contexts of rooms `who` (B,) bool replaced by the model's own best words.
+        """Words with the contexts of rooms `who` (B,) bool replaced by the model's own best words, wherever
+        they are written and wherever they are given.
 
         logits (B, n, vocabulary) were read with `words`. Repeated k times (Jacobi decoding), the first k
         words of every context are what greedy decoding writes, and in practice most of the rest.
         """
         best = logits[:, self.context_rows].argmax(-1)  # (B, m)
         best = torch.where(who[:, None], best, words[:, self.written])
-        return words.index_copy(1, self.written, best)
+        words = words.index_copy(1, self.written, best)
+        source, target = self._copies
+        return words.index_copy(1, target, torch.where(who[:, None], words[:, source], words[:, target]))
 
 
 def losses(
     logits: Tensor,
     names: Tensor,
-    depth: Tensor,
+    measures: Tensor,
     low: Tensor,
     high: Tensor,
     share: Tensor,
     weight: Tensor,
     true_names: Tensor,
-    true_depth: Tensor,
+    true_measures: Tensor,
     answer_rows: Tensor,
     context_rows: Tensor,
     answer_weights: Tensor,
 ) -> Tensor:
-    """Means of (answer, context, name, depth) losses: (4,). Words are two-hot: see `vocabulary`."""
+    """Means of (answer, context, name, measure) losses: (4,). Words are two-hot: see `vocabulary`."""
     logs = logits.float().log_softmax(-1)
     lower = logs.gather(-1, low[..., None])[..., 0]
     upper = logs.gather(-1, high[..., None])[..., 0]
@@ -223,6 +339,7 @@ def losses(
             (cost[:, answer_rows] * answer).sum() / answer.sum().clamp(min=1.0),
             (cost[:, context_rows] * context).sum() / context.sum().clamp(min=1.0),
             -(true_names.float() * names.float().log_softmax(-1)).sum(-1).mean(),
-            F.smooth_l1_loss(depth.float(), true_depth, beta=0.1),
+            F.smooth_l1_loss(measures[..., 0].float(), true_measures[..., 0], beta=0.1)
+            + F.mse_loss(measures[..., 1:].float(), true_measures[..., 1:]),
         ]
     )

@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 
 from .. import card, tokenizer
+from ..branches import unroll
 from ..config import CONFIGS
 from ..data import Rooms, stream
-from ..evaluation import collect, unroll
+from ..heldout import collect
 from ..model import NanoOmni
-from ..world.questions import HOPS
+from ..world.questions import HOPS, Form
 from . import checkpoint
 from .forest import TREES, Forest, losses
 from .muon import Muon, split_parameters
@@ -34,9 +35,10 @@ class Recipe:
     """How to train. batch: rooms a step; draw: batches drawn at a time; steps, or budget in seconds of
     training (0: by steps); rates of Muon and AdamW; warmup steps; decay: share of training in which rates
     fall to 0; own: share at the end in which contexts are self-written, for `own_rooms` of the rooms, in
-    `rounds` of Jacobi decoding; noise: share of context numbers moved by a step; groups: the numbers of
-    hops that a step asks about, by turns; tree: what is read before answering, one of `forest.TREES`; see:
-    share at the beginning in which nothing is asked: poses and objects only, short and quickly learned."""
+    `rounds` of Jacobi decoding; noise: share of context numbers moved by a step; groups: what a step is
+    about, one of `forest.GROUPS`, and the forms of questions it asks, by turns; tree: what is read before
+    answering, one of `forest.TREES`; see: share at the beginning in which nothing is asked: poses and
+    objects only, short and quickly learned."""
 
     batch: int = 48
     draw: int = 8
@@ -53,20 +55,29 @@ class Recipe:
     loss_weights: tuple[float, float, float, float] = (1.0, 2.0, 1.0, 1.0)
     check_every: int = 250
     check_questions: int = 256
-    groups: tuple[tuple[int, ...], ...] = (HOPS,)
+    groups: tuple[tuple[str, tuple[Form, ...]], ...] = tuple(
+        turn
+        for hops in HOPS
+        for turn in (
+            ("chain", (1, 4)),
+            ("tally", ("count", "compare")),
+            ("chain", (2, 3)),
+            ("imagine", (hops,)),
+        )
+    )
     tree: str = "full"
     see: float = 0.2
 
 
 RECIPES = {
     "tiny": Recipe(batch=4, draw=2, steps=20, warmup=2, check_every=10, check_questions=4, see=0.0),
-    # Two numbers of hops a step in place of four: more rooms for the same work, and rooms teach to see.
-    "cpu": Recipe(batch=24, draw=16, steps=6400, check_every=1600, groups=((1, 4), (2, 3))),
+    "cpu": Recipe(batch=24, draw=16, steps=7200, check_every=1800),
     "gpu": Recipe(
         batch=512, draw=8, budget=960, steps=0, adam=1.5e-3, warmup=150, check_every=500, check_questions=1024
     ),
 }
-COLUMNS = ("step", "seconds", "progress", "rooms", "answer", "context", "name", "depth")
+CHECKED = ("direct", "pose", "thinking", "pose + thinking", "caption", "views", "latent", "pause")
+COLUMNS = ("step", "seconds", "progress", "rooms", "answer", "context", "name", "measure")
 
 
 class Trainer:
@@ -83,8 +94,9 @@ class Trainer:
         self.adam = torch.optim.AdamW(
             rest.values(), lr=recipe.adam, betas=(0.9, 0.95), weight_decay=0.0, fused=device.type == "cuda"
         )
-        self.forests = [Forest(config, device, hops, recipe.tree) for hops in recipe.groups]
-        self.seeing = Forest(config, device, ())
+        layouts = {turn: Forest(config, device, turn[1], turn[0], recipe.tree) for turn in set(recipe.groups)}
+        self.forests = [layouts[turn] for turn in recipe.groups]
+        self.seeing = Forest(config, device)
         self.random = torch.Generator(device=device).manual_seed(seed)
         self.loss_weights = torch.tensor(recipe.loss_weights, device=device)
         self.losses = losses
@@ -110,7 +122,7 @@ class Trainer:
         return contextlib.nullcontext()
 
     def read(self, batch: Rooms, words: torch.Tensor, forest: Forest):
-        return self.model(batch.photos, words, forest.positions, forest.mask, forest.read)
+        return self.model(batch.photos, words, forest.positions, forest.mask, forest.read, forest.latent)
 
     def own_words(
         self, batch: Rooms, words: torch.Tensor, who: torch.Tensor, rounds: int, forest: Forest
@@ -135,10 +147,10 @@ class Trainer:
             who = torch.rand(len(batch), device=self.device, generator=self.random) < recipe.own_rooms
             words = self.own_words(batch, words, who, recipe.rounds, forest)
         with self.precision():
-            logits, names, depth = self.read(batch, words, forest)
+            logits, names, measures = self.read(batch, words, forest)
             parts = self.losses(
-                *(logits, names, depth, targets.low, targets.high, targets.share, targets.weight),
-                *(batch.names, batch.depth, forest.answer_rows, forest.context_rows, forest.weights),
+                *(logits, names, measures, targets.low, targets.high, targets.share, targets.weight),
+                *(batch.names, batch.measures, forest.answer_rows, forest.context_rows, forest.weights),
             )
         (parts * self.loss_weights).sum().backward()
         self.muon.step()
@@ -150,22 +162,21 @@ class Trainer:
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:
-        """Held-out accuracy by context and hops, contexts written word by word as in use."""
+        """Held-out accuracy by context and form, contexts written word by word as in use."""
         self.model.eval()
-        rows = ("direct", "pose", "thinking", "pose + thinking", "oracle pose + thinking")
         scores: dict[str, float] = {}
-        for hops, held in self.held.items():
+        for form, held in self.held.items():
             with self.precision():
-                logits, _ = unroll(self.model, held, hops)
-            for row in rows:
-                right = logits[row].argmax(-1) == held.asked[hops].choice
-                scores[f"{row}.{hops}"] = right.float().mean().item()
+                logits, _ = unroll(self.model, held, form, CHECKED)
+            for row in CHECKED:
+                right = logits[row].argmax(-1) == held.asked[form].choice
+                scores[f"{row}.{form}"] = right.float().mean().item()
         self.model.train()
         return scores
 
     @cached_property
-    def held(self) -> dict[int, Rooms]:
-        """Validation questions, `check_questions` for each number of hops."""
+    def held(self) -> dict[Form, Rooms]:
+        """Validation questions, `check_questions` of each form."""
         return collect(self.config, "val", self.recipe.check_questions, self.device, draw=512)
 
     def save(self, folder: Path, compact: bool) -> None:
@@ -247,7 +258,7 @@ def train(trainer: Trainer, out: Path, stop_at: float, log_every: int = 50, say=
     complete = trainer.progress >= 1
     trainer.save(out, compact=device.type == "cuda")
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    asked = max(map(len, recipe.groups))
+    asked = max(len(forms) for _, forms in recipe.groups)
     note = card.note(trainer.step, trainer.seconds, recipe.batch, asked, where, trainer.seed, complete)
     save_weights(trainer.model, out / "weights", note)
     tokenizer.save(out / "weights")
@@ -257,7 +268,7 @@ def train(trainer: Trainer, out: Path, stop_at: float, log_every: int = 50, say=
 
 
 def summary(scores: dict[str, float]) -> str:
-    """Accuracies in percent: context: by hops."""
+    """Accuracies in percent: context: by forms."""
     rows: dict[str, list[str]] = {}
     for name, value in scores.items():
         rows.setdefault(name.rpartition(".")[0], []).append(f"{100 * value:.1f}")
@@ -267,7 +278,7 @@ def summary(scores: dict[str, float]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     begun = time.monotonic()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", choices=CONFIGS, default="cpu")
+    parser.add_argument("--config", choices=RECIPES, default="cpu")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", type=Path, help="a folder with a checkpoint to go on from")
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop this command after so long")
@@ -289,8 +300,8 @@ def main(arguments: list[str] | None = None) -> None:
     trainer = Trainer(CONFIGS[asked.config], recipe, torch.device(asked.device), asked.seed, not asked.eager)
     if asked.resume:
         trainer.load(asked.resume)
-    tokens = len(trainer.forests[0].positions)
-    print(f"{trainer.model.count_parameters():,} parameters, {tokens} tokens a room", flush=True)
+    tokens = sum(len(forest.positions) for forest in trainer.forests) / len(trainer.forests)
+    print(f"{trainer.model.count_parameters():,} parameters, {tokens:.0f} tokens a room", flush=True)
     train(trainer, asked.out, begun + asked.seconds, say=lambda line: print(line, flush=True))
 
 

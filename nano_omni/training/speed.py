@@ -14,7 +14,7 @@ from .run import RECIPES, Trainer
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", choices=CONFIGS, default="gpu")
+    parser.add_argument("--config", choices=RECIPES, default="gpu")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

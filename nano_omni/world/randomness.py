@@ -31,9 +31,7 @@ def _mix(bits: Tensor) -> Tensor:
     return bits ^ _shift(bits, 31)
 
 
-def as_seeds(
-    seeds: int | Sequence[int] | Tensor, device: torch.device | str | None = None
-) -> Tensor:
+def as_seeds(seeds: int | Sequence[int] | Tensor, device: torch.device | str | None = None) -> Tensor:
     """Seeds as an int64 tensor (B,). A single integer becomes a batch of one.
 
     Raises TypeError for seeds that are not integers, ValueError for more than one dimension.

@@ -48,14 +48,11 @@ class Solids:
 def solids(scene: Scene) -> Solids:
     """The geometry of each scene in the form that `intersect` reads."""
     sphere, box, cylinder, cone = (
-        (scene.shape == SHAPES.index(name)).float()
-        for name in ("sphere", "box", "cylinder", "cone")
+        (scene.shape == SHAPES.index(name)).float() for name in ("sphere", "box", "cylinder", "cone")
     )
     slope = (scene.half_width / scene.height).square()
     wide = scene.half_width.square()
-    half_x, half_y, top = (scene.size * torch.tensor([0.5, 0.5, 1.0], device=scene.device)).unbind(
-        -1
-    )
+    half_x, half_y, top = (scene.size * torch.tensor([0.5, 0.5, 1.0], device=scene.device)).unbind(-1)
     return Solids(
         x=scene.position[..., 0],
         y=scene.position[..., 1],

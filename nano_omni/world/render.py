@@ -124,9 +124,7 @@ def _trace(
 
 def _directions(c2w: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """World directions of camera rays (x, y, 1): (N, 4, 4), (R,) -> (N, R) each."""
-    a, b, c = (
-        c2w[:, axis, 0:1] * x + c2w[:, axis, 1:2] * y + c2w[:, axis, 2:3] for axis in range(3)
-    )
+    a, b, c = (c2w[:, axis, 0:1] * x + c2w[:, axis, 1:2] * y + c2w[:, axis, 2:3] for axis in range(3))
     return a, b, c
 
 

@@ -54,9 +54,7 @@ def looks(scene: Scene) -> Looks:
     )
 
 
-def face_coordinates(
-    rooms: Solids, face: Tensor, x: Tensor, y: Tensor, z: Tensor
-) -> tuple[Tensor, Tensor]:
+def face_coordinates(rooms: Solids, face: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Metres along a face from its corner: floor and ceiling (x, y), walls (along, up)."""
     along_x, along_y = x + rooms.half_x, y + rooms.half_y
     wall = step(face - 1.5)
@@ -104,9 +102,7 @@ def shade(
 
     # The object's surface: normal and coordinates in its own frame.
     object_normal, object_u, object_v, low = _object_surface(rooms, hit, x, y, z)
-    nx, ny, nz = (
-        torch.lerp(room, own, solid) for room, own in zip((nx, ny, nz), object_normal, strict=True)
-    )
+    nx, ny, nz = (torch.lerp(room, own, solid) for room, own in zip((nx, ny, nz), object_normal, strict=True))
     u, v = torch.lerp(u, object_u, solid), torch.lerp(v, object_v, solid)
     surface = torch.lerp(surface, FIRST_OBJECT - 1 + hit, solid)
     edge = torch.lerp(edge, torch.full_like(edge, 1e3), solid)
@@ -221,9 +217,7 @@ def _object_surface(
     return (cos * nx - sin * ny, sin * nx + cos * ny, nz), u + 50.0, v + 50.0, low
 
 
-def _shadows(
-    rooms: Solids, hit: Tensor, on_floor: Tensor, x, y, z, lx, ly, lz
-) -> tuple[Tensor, Tensor]:
+def _shadows(rooms: Solids, hit: Tensor, on_floor: Tensor, x, y, z, lx, ly, lz) -> tuple[Tensor, Tensor]:
     """How much of the lamp a point sees, and the darkening under objects: (N, R) in 0..1 each.
 
     The shadow of an object is that of the ellipsoid that fits it, with a penumbra that widens with

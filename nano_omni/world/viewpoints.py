@@ -50,9 +50,7 @@ def aimed(scene: Scene, count: int = 1, draw: int = 0) -> Tensor:
     spots, yaw, far = _candidates(scene, count * _TRIES, f"aimed.{draw}")
     batch = len(scene)
     room = torch.minimum(clearance(scene, spots), far).view(batch * count, _TRIES)
-    chosen = take(
-        torch.cat([spots, yaw[..., None]], -1).view(batch * count, _TRIES, 3), _first_free(room)
-    )
+    chosen = take(torch.cat([spots, yaw[..., None]], -1).view(batch * count, _TRIES, 3), _first_free(room))
     spots, yaw = chosen[:, :2].view(batch, count, 2), chosen[:, 2].view(batch, count)
     level = uniform(scene.seeds, f"aimed.{draw}.level", count * 2, -1.0, 1.0).view(batch, count, 2)
     return _stand(spots, yaw, level)

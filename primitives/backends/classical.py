@@ -29,6 +29,7 @@ from unroller.faults import InputError, MissingCapability
 from unroller.problem import Intrinsics
 from unroller.values import CameraPose, DepthMap, Image, NovelViews
 
+DEGREES = 30.0  # a look to the side, where nothing else is said
 DEFAULT_FOV = 60.0
 """Degrees across the longer side, where neither the problem nor EXIF knows: a phone's main camera has
 about 65, a normal lens 47."""
@@ -142,7 +143,8 @@ class Classical:
             if direction not in DIRECTIONS:
                 known = ", ".join(DIRECTIONS)
                 raise InputError(f"no direction is called {direction!r}: choose among {known}")
-            right, up = (sign * math.radians(request.degrees) for sign in DIRECTIONS[direction])
+            turn = math.radians(DEGREES if request.degrees is None else request.degrees)
+            right, up = (sign * turn for sign in DIRECTIONS[direction])
             views.append(rotate_view(pixels, k, yaw=right, pitch=up))
             poses.append(((0.0, 0.0, 0.0), (up, right, 0.0)))
             names.append(direction)

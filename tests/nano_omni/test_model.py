@@ -1,11 +1,14 @@
 """The model: one function for training and cached decoding, routing, saving."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from nano_omni.branches import Branches, unroll
 from nano_omni.config import CONFIGS, Config
 from nano_omni.data import rooms, split_seeds
-from nano_omni.evaluation import Reader, gain, unroll, within
+from nano_omni.evaluation import gain, within
 from nano_omni.language import POSE_LENGTH, think_length
 from nano_omni.masks import Segment, attention_mask, generation, photo_segments, positions
 from nano_omni.model import NanoOmni, write
@@ -44,9 +47,9 @@ def whole(model: NanoOmni, photos, words):
 
 def test_cached_decoding_equals_the_full_forward(model, held):
     question = held.asked[2].question
-    reader = Reader(model, held.photos, question)
-    state, pose = reader.write(reader.start, "<campose>", POSE_LENGTH)
-    state, thought = reader.write(state, "<think>", think_length(2))
+    told = Branches(model, held.photos)
+    state, pose = told.write(told.read(told.start, question), [INDEX["<campose>"]], POSE_LENGTH)
+    state, thought = told.write(state, [INDEX["<think>"]], think_length(2))
     answer = torch.full((len(held), 1), INDEX["<answer>"])
     _, logits, _ = write(model, answer, 1, state[1], state[0])
     words = torch.cat([question, pose, thought, answer], 1)
@@ -62,12 +65,12 @@ def test_a_batch_answers_as_one_by_one(model, held):
     many, _ = unroll(model, held, 3)
     for k in (0, 11):
         one, _ = unroll(model, held[k : k + 1], 3)
-        for row in ("direct", "pose + thinking", "oracle thinking", "blank photos"):
+        for row in ("direct", "pose + thinking", "views", "latent", "oracle thinking", "blank photos"):
             assert torch.allclose(one[row][0], many[row][k], atol=1e-4), row
 
 
 def test_every_branch_of_the_forest_reads_as_if_it_were_alone(model, held):
-    forest = Forest(model.config)
+    forest = Forest(model.config, "cpu", (1, 2), "chain")
     words, _ = forest.fill(held, 0.5, torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits, _, _ = model(held.photos, words, forest.positions, forest.mask, forest.read)
@@ -75,9 +78,10 @@ def test_every_branch_of_the_forest_reads_as_if_it_were_alone(model, held):
     first = forest.nodes.index((2, "question")) + len(photo_segments(1))  # nodes leave the photos out
     photos = forest.photo_length
     begin = sum(node.length for node in forest.segments[:first]) - photos
-    lengths = [node.length for node in forest.segments[first : first + 10]]  # question, direct, P, T, PT, ...
+    lengths = [node.length for node in forest.segments[first : first + 10]]
     starts = [begin + sum(lengths[:k]) for k in range(10)]
-    parts = [words[:, starts[k] : starts[k] + lengths[k]] for k in (0, 3, 5, 9)]
+    # question, direct, P, T, PT, pose, think, pose+think, TP, think+pose
+    parts = [words[:, starts[k] : starts[k] + lengths[k]] for k in (0, 3, 8, 9)]
     alone = whole(model, held.photos, torch.cat(parts, 1))[:, -1]
     assert torch.allclose(logits[:, forest.answer_rows[cell]], alone, atol=1e-4)
 
@@ -116,6 +120,33 @@ def test_the_shipped_sizes_fit_their_file():
         with torch.device("meta"):
             model = NanoOmni(config=CONFIGS[name])
         assert model.count_parameters() * 2 <= 15_500_000, name
+
+
+def test_the_largest_shape_is_that_of_bagel():
+    """Qwen2.5-7B has 7.62 billion parameters, of which 1.09 are embedding and head; BAGEL has all but those
+    twice."""
+    with torch.device("meta"):
+        model = NanoOmni(config=CONFIGS["bagel"])
+    outside = [model.embed, model.head]
+    shared = sum(p.numel() for part in outside for p in part.parameters())
+    decoder = sum(p.numel() for p in model.blocks.parameters())
+    assert shared == pytest.approx(1.09e9, rel=0.01)
+    assert decoder == pytest.approx(2 * (7.62e9 - 1.09e9), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "change", [{"kv_heads": 1}, {"gated": True, "hidden": 40}, {"bias": True, "kv_heads": 1, "experts": 2}]
+)
+def test_every_shape_decodes_with_a_cache_as_without(held, change):
+    model = randomised(replace(CONFIGS["tiny"], **change))
+    question = held.asked[2].question
+    told = Branches(model, held.photos)
+    past, position = told.read(told.start, question)
+    assert past[0][0].shape[1] == (change.get("kv_heads") or 2)
+    with torch.no_grad():
+        _, logits, _ = write(model, torch.full((len(held), 1), INDEX["<answer>"]), 1, position, past)
+    words = torch.cat([question, torch.full((len(held), 1), INDEX["<answer>"])], 1)
+    assert torch.allclose(logits, whole(model, held.photos, words)[:, -1], atol=1e-4)
 
 
 def test_within_one_step_wraps_around_the_circle():

@@ -8,27 +8,21 @@ import pytest
 import torch
 
 from nano_omni import language, vocabulary
+from nano_omni.data import SPLITS
 from nano_omni.world import intrinsics, render, sample_scenes
-from nano_omni.world.questions import (
-    CHOICES,
-    HIDDEN,
-    HOPS,
-    SEEN,
-    SPLITS,
-    ask,
-    relative_pose,
-    viewpoints,
-    visibility,
-)
+from nano_omni.world.questions import FORMS, HOPS, ask
+from nano_omni.world.questions.chains import CHOICES
+from nano_omni.world.questions.comparing import MARGIN
+from nano_omni.world.scene import SHAPES
+from nano_omni.world.sight import HIDDEN, SEEN, relative_pose, sight, viewpoints
 
 
 @pytest.fixture(scope="module")
 def asked():
     scene = sample_scenes(torch.arange(160))
     c2w = viewpoints(scene)
-    views = render(scene, c2w, intrinsics(32, 32), 32, 32)
-    shares = visibility(views.ids)
-    return scene, c2w, shares, {hops: ask(scene, c2w, shares, hops) for hops in HOPS}
+    seen = sight(scene, c2w, render(scene, c2w, intrinsics(32, 32), 32, 32).ids)
+    return scene, c2w, seen, {form: ask(seen, form) for form in FORMS}
 
 
 def quadrant(stand: np.ndarray, towards: np.ndarray, target: np.ndarray, hops: int) -> str:
@@ -62,10 +56,10 @@ def test_answers_agree_with_plain_geometry(asked, hops):
 
 @pytest.mark.parametrize("hops", HOPS)
 def test_both_photos_are_needed(asked, hops):
-    _, _, shares, questions = asked
+    _, _, seen, questions = asked
     q = questions[hops]
     for i in q.valid.nonzero()[:, 0].tolist():
-        named = shares[i][:, q.objects[i]]  # (2, n)
+        named = seen.shares[i][:, q.objects[i]]  # (2, n)
         assert (named.amax(0) >= SEEN).all()
         assert (named[0] <= HIDDEN).any()
         assert hops == 1 or (named[1] <= HIDDEN).any()
@@ -73,10 +67,11 @@ def test_both_photos_are_needed(asked, hops):
 
 
 def test_the_trace_leads_to_the_answer(asked):
-    *_, questions = asked
-    for hops, q in questions.items():
+    *_, seen, questions = asked
+    for hops in HOPS:
+        q = questions[hops]
         i = int(q.valid.nonzero()[0])
-        place = q.place[i].numpy()
+        place = seen.place[i][q.objects[i]].numpy()
         if hops > 1:
             gaze = place[1] - place[0]
             assert math.isclose(q.face[i], math.atan2(gaze[0], gaze[1]), abs_tol=1e-4)
@@ -85,18 +80,25 @@ def test_the_trace_leads_to_the_answer(asked):
 
 
 def test_an_object_of_photo_2_moves_into_camera_1_by_the_pose(asked):
-    _, c2w, _, questions = asked
-    q = questions[1]
+    _, c2w, seen, _ = asked
     place, turned = relative_pose(c2w)
-    angle = q.bearing[:, 0] + turned
-    moved = place + q.distance[:, :1] * torch.stack([angle.sin(), angle.cos()], -1)
-    assert torch.allclose(moved[q.valid], q.place[:, 0][q.valid], atol=0.02)  # cameras are almost level
+    angle = seen.bearing[:, 1] + turned[:, None]
+    away = seen.distance[:, 1, :, None] * torch.stack([angle.sin(), angle.cos()], -1)
+    there = seen.seen[:, 1]
+    assert torch.allclose((place[:, None] + away)[there], seen.place[there], atol=0.02)  # almost level
+
+
+def test_walls_at_right_angles_say_how_far_the_camera_turned_but_for_quarters(asked):
+    _, c2w, seen, _ = asked
+    _, turned = relative_pose(c2w)
+    rest = torch.remainder(seen.walls[:, 0] - seen.walls[:, 1] - turned + 0.1, math.pi / 2) - 0.1
+    assert rest.abs().max() < 0.02
 
 
 def test_a_scene_asks_the_same_whatever_its_batch(asked):
-    scene, c2w, shares, questions = asked
+    *_, seen, questions = asked
     some = torch.tensor([7, 31])
-    again = ask(scene[some], c2w[some], shares[some], 3)
+    again = ask(seen[some], 3)
     assert torch.equal(again.objects, questions[3].objects[some])
     assert torch.equal(again.answer, questions[3].answer[some])
 
@@ -104,31 +106,70 @@ def test_a_scene_asks_the_same_whatever_its_batch(asked):
 def test_answers_are_balanced_and_splits_never_meet():
     scene = sample_scenes(torch.arange(3000, 5000))
     c2w = viewpoints(scene)
-    shares = visibility(render(scene, c2w, intrinsics(16, 16), 16, 16).ids)
-    for hops in HOPS:
-        q = ask(scene, c2w, shares, hops)
-        share = q.answer[q.valid].bincount(minlength=4) / q.valid.sum()
-        assert q.valid.float().mean() > 0.5
-        assert ((share - 0.25).abs() < 0.05).all(), (hops, share)
+    seen = sight(scene, c2w, render(scene, c2w, intrinsics(16, 16), 16, 16).ids)
+    for form in FORMS:
+        q = ask(seen, form)
+        count = len(q.choices(0))
+        share = q.answer[q.valid].bincount(minlength=count) / q.valid.sum()
+        assert q.valid.float().mean() > (0.3 if form == "count" else 0.5)
+        assert ((share - 1 / count).abs() < 0.05).all(), (form, share)
     bounds = sorted(SPLITS.values())
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(bounds))
 
 
 def test_words_say_what_the_numbers_are(asked):
-    _, c2w, _, questions = asked
+    _, c2w, seen, questions = asked
     q = questions[4]
     i = int(q.valid.nonzero()[0])
-    low, high, share = language.think(q)
+    low, high, share = language.think(q, language.objects(seen))
     assert low.shape == (len(q.valid), language.think_length(4)) and len(language.roles(4)) == low.shape[1]
     text = [vocabulary.TOKENS[word] for word in vocabulary.nearest((low, high, share))[i]]
     assert text[0] == "<think>" and text[-1] == "</think>" and text[1] in q.text(i)
-    assert abs((float(text[3][:-3]) - math.degrees(q.bearing[i, 0]) + 180) % 360 - 180) <= 3.76
-    assert abs(float(text[4][:-1]) - q.distance[i, 0]) <= 0.126
+    assert (
+        abs(
+            (float(text[3][:-3]) - math.degrees(seen.there(seen.bearing)[i, q.objects[i, 0]]) + 180) % 360
+            - 180
+        )
+        <= 3.76
+    )
+    assert abs(float(text[4][:-1]) - seen.there(seen.distance)[i, q.objects[i, 0]]) <= 0.126
     assert [vocabulary.TOKENS[w] for w in language.question(q)[i]][-1] in q.text(i)
     assert language.pose(c2w)[0].shape == (len(q.valid), language.POSE_LENGTH)
 
 
 def test_an_unknown_number_of_hops(asked):
-    scene, c2w, shares, _ = asked
-    with pytest.raises(ValueError, match="hops must be"):
-        ask(scene, c2w, shares, 5)
+    with pytest.raises(ValueError, match="questions are of 1, 2, 3, 4, count, compare"):
+        ask(asked[2], 5)
+
+
+def test_what_both_photos_show_counts_once_and_neither_shows_all(asked):
+    scene, _, seen, questions = asked
+    q = questions["count"]
+    for i in q.valid.nonzero()[:, 0].tolist():
+        shape = int(q.shape[i])
+        shows = [
+            {
+                name
+                for k, name in enumerate(scene.names(i))
+                if name.endswith(SHAPES[shape]) and seen.seen[i, v, k]
+            }
+            for v in range(2)
+        ]
+        assert len(shows[0] | shows[1]) == q.answer[i]
+        assert q.answer[i] < 2 or max(map(len, shows)) < q.answer[i]
+        listed = [vocabulary.OBJECTS[k] for k in q.listed[i].tolist() if k >= 0]
+        assert len(listed) == q.answer[i] and set(listed) == shows[0] | shows[1]
+
+
+def test_the_nearer_one_is_nearer(asked):
+    scene, _, seen, questions = asked
+    q = questions["compare"]
+    chosen = q.valid.nonzero()[:, 0].tolist()
+    assert len(chosen) > 60
+    for i in chosen:
+        a, b, c = scene.position[i].numpy()[q.objects[i].numpy()].astype(float)
+        far = [np.linalg.norm(b - a), np.linalg.norm(c - a)]
+        assert q.answer[i] == np.argmin(far) and abs(far[0] - far[1]) > MARGIN - 1e-4
+        shown = seen.shares[i][:, q.objects[i]]
+        assert (shown <= HIDDEN).any(1).all()
+        assert q.text(i).count("the ") == 3 and q.choices(i)[int(q.answer[i])] in q.text(i)

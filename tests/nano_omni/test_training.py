@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nano_omni.branches import Branches
 from nano_omni.config import CONFIGS
 from nano_omni.data import rooms, split_seeds, stream
-from nano_omni.evaluation import collect
-from nano_omni.training.forest import TREES, Forest
+from nano_omni.heldout import collect
+from nano_omni.training.forest import GROUPS, TREES, Forest, tree
 from nano_omni.training.muon import newton_schulz
 from nano_omni.training.run import RECIPES, Trainer, main, train
 
@@ -52,24 +53,67 @@ def test_the_command_writes_weights_curves_and_a_card(tmp_path):
         main(f"--config tiny --out {tmp_path} --resume {tmp_path / 'x'} --eager --device cpu".split())
 
 
-def test_direct_answers_get_as_many_losses_as_any_context():
-    forest = Forest(TINY)
+FORMS = {"chain": (1, 3), "tally": ("count", "compare"), "imagine": (2,)}
+
+
+@pytest.mark.parametrize("group", FORMS)
+def test_direct_answers_get_as_many_losses_as_any_context(group):
+    forest = Forest(TINY, CPU, FORMS[group], group)
     weight = {name: forest.weights[k].item() for k, (_, name) in enumerate(forest.cells)}
-    assert weight.keys() == {"direct", "pose", "think", "pose+think", "think+pose"}
+    known = {
+        "chain": {"pose", "think", "pose+think", "think+pose"},
+        "tally": {"think", "caption"},
+        "imagine": {"views", "caption", "latent"},
+    }
+    assert weight.keys() == {"direct"} | known[group]
     assert weight["direct"] == max(weight.values())
 
 
-@pytest.mark.parametrize("tree", TREES)
-def test_every_tree_is_supervised_alike_and_its_steps_train(tree):
-    full, forest = Forest(TINY, hops=(1, 3)), Forest(TINY, hops=(1, 3), tree=tree)
-    assert len(forest.context_rows) == len(full.context_rows)  # the same poses and thoughts to write
-    answers = {"direct": 2, "pause": 4, "apart": 6, "full": 10}  # two numbers of hops
-    assert len(forest.answer_rows) == answers[tree]
-    run = trainer(steps=4, tree=tree, groups=((1, 3), (2, 4)))
+@pytest.mark.parametrize("name", TREES)
+def test_every_tree_is_supervised_alike_and_its_steps_train(name):
+    answers = {"direct": (2, 2, 1), "pause": (4, 4, 1), "apart": (6, 6, 4), "full": (10, 6, 4)}
+    for (group, forms), count in zip(FORMS.items(), answers[name], strict=True):
+        full, forest = (Forest(TINY, CPU, forms, group, one) for one in ("full", name))
+        assert len(forest.context_rows) == len(full.context_rows)  # the same words to write
+        assert len(forest.answer_rows) == count
+    run = trainer(steps=4, tree=name, groups=tuple(FORMS.items()))
     batches = run.batches()
     for _ in range(4):
         assert run.update(next(batches)).isfinite().all()
     assert all(0 <= share <= 1 for share in run.check().values())
+
+
+def test_what_is_given_under_a_question_is_what_was_written_without_one():
+    run = trainer()
+    torch.nn.init.normal_(run.model.head.weight)
+    batch = rooms(split_seeds("val", 0, 4), TINY)
+    forest = Forest(TINY, CPU, (2,), "imagine")
+    words, _ = forest.fill(batch, 0.5, torch.Generator().manual_seed(0))
+    who = torch.tensor([True, False, True, False])
+    own = run.own_words(batch, words, who, 2, forest)
+    what = [what for _, what in forest.nodes]
+    lengths = [segment.length for segment in forest.segments[4:]]
+    parts = dict(zip(what, own.split(lengths, 1), strict=False))  # the last may be padding
+    drawn = torch.cat([parts["view0"], parts["view1"]], 1)
+    assert torch.equal(parts["viewed"], drawn) and torch.equal(parts["captioned"][who], parts["caption"][who])
+    true = batch.views[:, :2].flatten(1)
+    assert torch.equal(drawn[~who], true[~who]) and not torch.equal(drawn[who], true[who])
+
+
+def test_a_latent_is_what_the_model_hid_at_the_words_before_it():
+    run = trainer()
+    model = run.model
+    torch.nn.init.normal_(model.head.weight)
+    batch = rooms(split_seeds("val", 0, 4), TINY)
+    forest = Forest(TINY, CPU, (2,), "imagine")
+    words, _ = forest.fill(batch, 0.0, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = run.read(batch, words, forest)[0][:, forest.answer_rows]
+        branches = Branches(model.eval(), batch.photos)
+        question = branches.read(branches.start, batch.asked[2].question)
+        said = branches.answer(branches.think_latent(question), batch.asked[2].choices)
+    there = logits[:, forest.cells.index((2, "latent"))].gather(1, batch.asked[2].choices)
+    assert torch.allclose(there, said, atol=1e-4)
 
 
 def test_the_first_steps_only_look():
@@ -84,8 +128,8 @@ def test_a_direct_answer_is_the_same_in_every_tree():
     torch.nn.init.normal_(model.head.weight)
     batch = rooms(split_seeds("val", 0, 4), TINY)
     said = []
-    for tree in TREES:
-        forest = Forest(TINY, tree=tree)
+    for name in TREES:
+        forest = Forest(TINY, CPU, (3,), "chain", name)
         words, _ = forest.fill(batch, 0.0, torch.Generator().manual_seed(0))
         with torch.no_grad():
             logits = model(batch.photos, words, forest.positions, forest.mask, forest.read)[0]
@@ -96,7 +140,9 @@ def test_a_direct_answer_is_the_same_in_every_tree():
 
 def test_a_tree_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="full, direct, pause, apart"):
-        Forest(TINY, tree="oak")
+        tree("chain", "oak")
+    with pytest.raises(ValueError, match=", ".join(GROUPS)):
+        tree("grove", "full")
 
 
 def test_rewriting_repeated_is_greedy_decoding():
@@ -124,6 +170,8 @@ def test_collected_questions_are_exactly_balanced():
     held = collect(TINY, "test", 16, CPU, (2,), draw=64)[2]
     assert held.asked[2].choice.bincount(minlength=4).tolist() == [4, 4, 4, 4]
     assert held.asked[2].valid.all() and len(held) == 16
+    held = collect(TINY, "test", 16, CPU, ("compare",), draw=64)["compare"]
+    assert held.asked["compare"].choice.bincount(minlength=2).tolist() == [8, 8]
 
 
 def test_muon_orthogonalises():

@@ -11,17 +11,34 @@ from nano_omni.language import pose_words
 from nano_omni.model import NanoOmni
 from primitives.answers import answer_entropy, spatial
 from primitives.backends.nano import Nano, rooms
+from primitives.backends.nano.weights import Loaded
+from primitives.latents import latent_think
 from primitives.pose import camera_pose_estimate, describe_motion, pose
-from primitives.thinking import oracle_pose, oracle_text, text_think
+from primitives.thinking import (
+    depth_caption,
+    detailed_caption,
+    oracle_pose,
+    oracle_text,
+    text_think,
+    text_think_long,
+)
+from primitives.views import novel_view_synthesis
+from primitives.visual_tokens import visual_token_rollout
 from unroller import Call, CameraPose, Executor, Problem, Text
+from unroller.capabilities import Prompt
 from unroller.faults import MissingCapability, ProblemError
+from unroller.rendering import ImageSegment, TextSegment
+from unroller.values import Latents, NovelViews, VisualTokens
 
-PRIMITIVES = [camera_pose_estimate, describe_motion, text_think, oracle_text, oracle_pose]
+PRIMITIVES = [
+    *(camera_pose_estimate, describe_motion, text_think, text_think_long, oracle_text, oracle_pose),
+    *(detailed_caption, depth_caption, novel_view_synthesis, visual_token_rollout, latent_think),
+]
 
 
-def weights(folder):
+def weights(folder, seed=0):
     """A tiny model with random weights that finds everything familiar."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = NanoOmni(config=CONFIGS["tiny"])
     for block in model.blocks:
         for layer in (block.experts[0].out, block.experts[0].down):
@@ -84,8 +101,12 @@ def test_nothing_is_read_twice(nano, asked):
     # Photos once, questions once, the pose once after its question (it was written before one), and a word
     # to answer with. Thoughts were written by the model itself: they are there already.
     assert read == cameras + questions + 5 * len(asked) + len(asked)
-    list(executor(nano, [*BOTH], memo=None).map(asked))
+    runs = list(executor(nano, [*BOTH], memo=None).map(asked))
     assert reader.prefilled == read + len(asked) and reader.reused > reused
+    shares = [run.spent.reading for run in runs]
+    assert sum(one.prefilled for one in shares) == pytest.approx(len(asked))  # each run says what it read
+    assert sum(one.reused for one in shares) == pytest.approx(reader.reused - reused)
+    assert "tokens prefilled" in runs[0].explain()
 
 
 def test_a_pose_is_read_back_as_it_was_written(nano, asked):
@@ -124,6 +145,7 @@ def test_oracles_are_read_as_the_model_writes(nano, asked):
     [
         ({"images": lambda x: x.images[:1]}, "two photos of one room"),
         ({"images": lambda x: (*x.images, x.images[0])}, "was given 3"),
+        ({"question": lambda x: "How many pyramids are there?"}, "cannot be counted"),
         ({"images": lambda x: [np.zeros((64, 80, 3), np.uint8)] * 2}, "square"),
         ({"images": lambda x: [np.zeros((32, 32, 3), np.uint8)] * 2}, "32 pixels"),
         ({"question": lambda x: "Where is the purpel cone when I take photo 1?"}, "purple cone"),
@@ -157,7 +179,7 @@ def test_photos_it_was_not_made_for_and_objects_it_does_not_see(folder, asked):
 
     def limits(strange, seen):
         of = familiarity.Familiarity(familiar.mean, familiar.precision, strange, seen)
-        wary.__dict__["_loaded"] = reader, words, of
+        wary.__dict__["_loaded"] = Loaded(reader, words, of)
 
     limits(strange=0.0, seen=0.0)
     run = executor(wary, []).run(asked[0])
@@ -197,6 +219,7 @@ def test_questions_are_numbered_balanced_and_the_same_alone_or_together():
     ("wrong", "says"),
     [
         ({"hops": 5}, "1 to 4 hops"),
+        ({"ask": "why"}, "where, count, compare, all"),
         ({"width": 640, "height": 480}, "square"),
         ({"seed": -1}, "numbered 0 to"),
         ({"width": 8}, "16 to 4096"),
@@ -205,6 +228,83 @@ def test_questions_are_numbered_balanced_and_the_same_alone_or_together():
 def test_questions_that_there_are_not(wrong, says):
     with pytest.raises(ProblemError, match=says):
         rooms(**({"seed": 1, "task": "spatial"} | wrong))
+
+
+def test_counting_and_comparing(nano):
+    for ask, choices in (("count", ("0", "1", "2", "3")), ("compare", None)):
+        x = rooms.many([3], ask=ask)[0]
+        assert choices in (None, x.choices) and x.metadata["truth"]["answer"] in x.choices
+        run = executor(nano, ["text_think", "oracle_text"]).run(x)
+        assert run.output.text in x.choices and not run.faults
+    article = x.model_copy(update={"choices": tuple(f"the {choice}" for choice in x.choices)})
+    assert executor(nano, []).run(article).output.choice is not None
+    wrong = x.model_copy(update={"choices": ("red cone", "up there")})
+    assert "the choices are" in executor(nano, []).run(wrong).faults[0].message
+    assert [x.metadata["form"] for x in rooms.many(range(6), ask="all")] == [*"1234", "count", "compare"]
+
+
+EVERYTHING = [
+    *("camera_pose_estimate", "detailed_caption", "depth_caption", "novel_view_synthesis:sides"),
+    *("visual_token_rollout", "latent_think", "text_think", "text_think_long"),
+]
+
+
+def test_whatever_it_writes_it_reads_again(nano, asked):
+    run = executor(nano, EVERYTHING).run(asked[0])
+    assert not run.faults and run.output is not None
+    assert [entry.action for entry in run.entries] == EVERYTHING
+    kinds = [type(entry.value) for entry in run.entries]
+    assert kinds == [CameraPose, Text, Text, NovelViews, VisualTokens, Latents, Text, Text]
+    assert kinds.count(Text) == 4 and run.entries[-1].value.text.count(";") == 1
+
+
+def test_views_and_visual_tokens_are_the_same_pictures(nano, asked):
+    run = executor(nano, ["novel_view_synthesis:sides", "visual_token_rollout"]).run(asked[0])
+    pictures, tokens = (entry.value for entry in run.entries)
+    assert pictures.views.shape == (2, 64, 64, 3) and tokens.grid == (8, 4)
+    drawn = nano.decode_tokens([tokens])[0]
+    assert np.array_equal(drawn.pixels, pictures.views.reshape(128, 64, 3))
+    said = [segment.text for segment in pictures.render() if isinstance(segment, TextSegment)]
+    assert said == ["Photo 1, looking left 75°:", "Photo 1, looking right 75°:"]
+    contexts = []
+    for value in (pictures, tokens):
+        prompt = Prompt((*photos(asked[0]), TextSegment(asked[0].question), *value.render()))
+        contexts.append(nano._asked(prompt).contexts)
+    assert contexts[0] == contexts[1]  # a picture that it drew is read back exactly
+
+
+def photos(x):
+    return [ImageSegment(image.pixels, "") for image in x.images]
+
+
+def test_what_is_told_without_a_question_is_written_once(nano, asked):
+    ex = executor(nano, ["camera_pose_estimate", "detailed_caption", "novel_view_synthesis:sides"])
+    ex.run(asked[0])
+    written = nano.reader.written
+    again = ex.extend(policy=["visual_token_rollout"]).run(asked[0])
+    assert nano.reader.written == written and again.spent.reading.reused > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (Call("visual_token_rollout", {"count": 31}), "32 visual tokens, not 31"),
+        (Call("novel_view_synthesis", {"photo": 2}), "no photo 3"),
+    ],
+)
+def test_what_it_cannot_picture(nano, asked, call, says):
+    run = executor(nano, [call]).run(asked[0])
+    assert says in run.faults[0].message and run.output is not None
+
+
+def test_hidden_states_of_other_weights_are_not_read(nano, asked, tmp_path):
+    other = Nano(weights(tmp_path / "other", seed=1))
+    latents = executor(other, ["latent_think"]).run(asked[0]).entries[0].value
+    assert latents.hidden.shape == (4, nano.reader.model.config.width)
+    prompt = Prompt((*photos(asked[0]), TextSegment(asked[0].question), *latents.render()))
+    (outcome,) = nano.score_answers([prompt], [asked[0].choices])
+    assert "no words for this context" in str(outcome)
+    assert sum(other.score_answers([prompt], [asked[0].choices])[0]) == pytest.approx(1)
 
 
 def test_thinking_is_text_of_the_models_own_words(nano, asked):

@@ -1,8 +1,11 @@
-"""The embedded model as a backend: it thinks, estimates poses and answers, with weights that come along.
+"""The embedded model as a backend: it thinks, tells, estimates poses, imagines views and answers.
 
 It knows rooms like those of `nano_omni.world`, in pairs of square photos, and questions in the forms of
 `nano_omni.tokenizer`. What it does not know it refuses, in words: photos unlike its rooms (a measured test,
 see `nano_omni.familiarity`), objects it does not see, words it does not have.
+
+What needs no question it writes from the photos alone, one from the other: the pose, from it the caption,
+from that the views. `nano_omni.reader` remembers all of it, so nothing is written or read twice.
 """
 
 from __future__ import annotations
@@ -12,199 +15,387 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from primitives.backends.nano.prompts import Asked, asked_of, photos_of
+from primitives.backends.nano import weights as files
+from primitives.backends.nano.prompts import (
+    AFTER_CAPTION,
+    CODEBOOK,
+    Asked,
+    answers_of,
+    asked_of,
+    photos_of,
+    seen_of,
+)
+from unroller.arrays import Array, to_numpy
 from unroller.capabilities import (
     AnswerScorer,
+    FeatureExtractor,
     Generation,
     Outcomes,
     PhotoPair,
     PoseEstimator,
     Prompt,
     TextGenerator,
+    ViewRequest,
+    ViewSynthesizer,
+    VisualTokenizer,
 )
-from unroller.faults import InputError, MissingCapability
-from unroller.values import CameraPose
+from unroller.cost import Reading
+from unroller.faults import InputError
+from unroller.values import CameraPose, Image, Latents, NovelViews, VisualTokens
 
 T = TypeVar("T")
-R = TypeVar("R")
+KINDS = ("think", "think_long", "caption", "depth_caption")
+"""The kinds of text it writes."""
 
 
 class Nano:
-    """`TextGenerator` (thinking), `PoseEstimator` and `AnswerScorer` by one set of weights.
+    """Every capability that one set of weights has: see `provides`.
 
     weights: a folder as `nano_omni.training.run` writes it (None: those that come along); device: where
-    torch puts it; max_bytes: of what it has read and keeps, see `nano_omni.reader`. Raises MissingCapability
-    at the first call if the weights are missing, damaged or of another version.
+    torch puts it; max_bytes: of what it has read and keeps, see `nano_omni.reader`; refuse=False: photos and
+    objects that it does not know are answered all the same (for controls with blank pictures). Raises
+    MissingCapability at the first call if the weights are missing, damaged or of another version.
     """
 
     name = "nano"
     max_batch = 256
     unified = True
-    provides: ClassVar[tuple[type[Any], ...]] = (AnswerScorer, PoseEstimator, TextGenerator)
+    provides: ClassVar[tuple[type[Any], ...]] = (
+        AnswerScorer,
+        FeatureExtractor,
+        PoseEstimator,
+        TextGenerator,
+        ViewSynthesizer,
+        VisualTokenizer,
+    )
 
     def __init__(
-        self, weights: str | Path | None = None, device: str = "cpu", max_bytes: int = 512 << 20
+        self,
+        weights: str | Path | None = None,
+        device: str = "cpu",
+        max_bytes: int = 512 << 20,
+        refuse: bool = True,
     ) -> None:
         self._folder = weights
         self.device = device
         self.max_bytes = max_bytes
+        self.refuse = refuse
 
     @cached_property
     def folder(self) -> Path:
-        if self._folder is not None:
-            return Path(self._folder)
-        import nano_omni
-
-        return Path(nano_omni.__file__).with_name("weights") / "cpu"
+        return files.shipped() if self._folder is None else Path(self._folder)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the weights' content: other weights give other values."""
-        from xxhash import xxh3_64
-
-        hasher = xxh3_64()
-        for name in ("model.safetensors", "config.json", "tokenizer.json", "familiarity.safetensors"):
-            file = self.folder / name
-            hasher.update(file.read_bytes() if file.is_file() else b"none")
-        return f"nano-1-{hasher.hexdigest()}"
+        return files.fingerprint(self.folder) + ("" if self.refuse else "-refuses-nothing")
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any, Any]:
-        """Reader, tokenizer and familiarity."""
-        for name in ("model.safetensors", "config.json"):
-            if not (self.folder / name).is_file():
-                raise MissingCapability(
-                    f"the nano model's weights are not there (no {name} in {self.folder}): train them with"
-                    " `make weights`, or name a folder: Nano(weights=…)"
-                )
-        from nano_omni import familiarity, tokenizer
-        from nano_omni.model import load
-        from nano_omni.reader import Reader
-
-        try:
-            model = load(self.folder).to(self.device)
-            words = tokenizer.load(self.folder)
-            familiar = familiarity.load(self.folder)
-        except Exception as error:  # truncated, of another shape, of another version
-            why = f"{type(error).__name__}: {error}"
-            raise MissingCapability(
-                f"the nano model's weights in {self.folder} cannot be loaded ({why}): they are damaged or of"
-                " another version; restore them, or train them with `make weights`"
-            ) from None
-        return Reader(model, self.max_bytes), words, familiar
+    def _loaded(self) -> files.Loaded:
+        return files.load(self.folder, self.device, self.max_bytes)
 
     @property
     def reader(self) -> Any:
-        """What reads and remembers; its `prefilled`, `reused` and `written` count tokens."""
-        return self._loaded[0]
+        """What reads and remembers: a `nano_omni.reader.Reader`."""
+        return self._loaded.reader
 
-    # ----------------------------------------------------------------------------------- capabilities
+    @property
+    def reading(self) -> Reading:
+        """Tokens read, found again and written so far."""
+        if "_loaded" not in self.__dict__:
+            return Reading()
+        return Reading(self.reader.prefilled, self.reader.reused, self.reader.written)
+
+    @property
+    def space(self) -> str:
+        """The name of its hidden states: other weights do not read them."""
+        return f"nano-{self.fingerprint[-16:]}"
+
+    # ------------------------------------------------------------------------------------------- in words
 
     def generate_text(
         self, prompts: Sequence[Prompt], *, max_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> Outcomes[Generation]:
-        """Thinking, in the model's own words; a prompt that wants other text is refused."""
-        _, words, _ = self._loaded
-        from nano_omni.tokenizer import decode
-
-        def read(prompt: Prompt) -> Asked:
-            if prompt.writes != "think":
-                wanted = prompt.writes or "text of no kind"
-                raise InputError(f"the nano model writes thoughts and was asked for {wanted}")
-            return self._asked(prompt)
-
-        def write(asked: list[Asked], of: list[int]) -> list[Generation]:
-            written = self.reader.write(
-                self._read(asked),
-                "<think>",
-                "</think>",
-                max_tokens,
-                temperature,
-                [seeds[i] for i in of],
+        """Thinking and captions (KINDS), in the model's own words. Captions are always the most probable
+        ones, and are cut where they have more than max_tokens words."""
+        outcomes: list[Any] = [None] * len(prompts)
+        for kind in dict.fromkeys(prompt.writes for prompt in prompts):
+            some = [i for i, prompt in enumerate(prompts) if prompt.writes == kind]
+            written = self._texts(
+                kind, [prompts[i] for i in some], max_tokens, temperature, [seeds[i] for i in some]
             )
+            for i, outcome in zip(some, written, strict=True):
+                outcomes[i] = outcome
+        return outcomes
+
+    def _texts(
+        self, kind: str, prompts: list[Prompt], most: int, temperature: float, seeds: list[int]
+    ) -> Sequence[Generation | Exception]:
+        if kind not in KINDS:
+            known, wanted = ", ".join(KINDS), kind or "text of no kind"
+            return [InputError(f"the nano model writes {known} and was asked for {wanted}")] * len(prompts)
+
+        def captions(asked: list[Asked], photos: list[Any], of: list[int]) -> list[Generation]:
+            told = self._captions(photos) if kind == "caption" else self._depth_captions(photos)
+            return [self._generation(one.words[:-1], most) for one in told]
+
+        def thoughts(asked: list[Asked], photos: list[Any], of: list[int]) -> list[Generation]:
+            nodes = self._read(asked, photos)
+            told: list[Any] = []
+            if kind == "think_long":
+                told = self._captions(photos)
+                nodes = self.reader.read(nodes, [self._segment("caption", one.words) for one in told])
+            written = self.reader.write(
+                nodes, self._ids("<think>"), "</think>", most, temperature, [seeds[i] for i in of]
+            )
+            if not told:
+                return [self._generation(one.words[:-1], most, one.log_probability) for one in written]
             return [
-                Generation(decode(words, one.words[:-1]), len(one.words), one.log_probability)
-                for one in written
+                Generation(
+                    f"{self._said(a.words[:-1])} {AFTER_CAPTION} {self._said(b.words[:-1])}",
+                    len(a.words) + len(b.words),
+                    a.log_probability + b.log_probability,
+                )
+                for a, b in zip(told, written, strict=True)
             ]
 
-        return _where_possible(prompts, read, write)
+        if kind in ("caption", "depth_caption"):
+            return self._where_possible(prompts, self._seen, captions)
+        return self._where_possible(prompts, self._asked, thoughts)
+
+    def _generation(self, words: Sequence[int], most: int, p: float | None = None) -> Generation:
+        return Generation(self._said(words[:most]), min(len(words) + 1, most), p)
+
+    def _said(self, words: Sequence[int]) -> str:
+        from nano_omni.captions import plain
+        from nano_omni.tokenizer import decode
+
+        return decode(self._loaded.words, plain(words))
+
+    def _ids(self, *words: str) -> list[int]:
+        from nano_omni.vocabulary import INDEX
+
+        return [INDEX[word] for word in words]
+
+    def _segment(self, tag: str, words: Sequence[int]) -> list[int]:
+        """Words as they are read; the last is the closing tag."""
+        return [*self._ids(f"<{tag}>"), *words]
+
+    # ------------------------------------------------------------------------------------------- answering
 
     def score_answers(
         self, prompts: Sequence[Prompt], choices: Sequence[tuple[str, ...]]
     ) -> Outcomes[Sequence[float]]:
-        """Choices must be among the answers the question can have: see world.questions.CHOICES."""
+        """Choices must be among the answers the question can have: see `nano_omni.language.answers`."""
         import torch
 
-        def read(i: int) -> tuple[Asked, list[int]]:
+        def read(i: int) -> Asked:
             asked = self._asked(prompts[i])
-            return asked, _answers(choices[i], asked.hops)
+            answers_of(choices[i], asked)  # raises for what is none
+            return asked
 
-        def score(asked: list[tuple[Asked, list[int]]], of: list[int]) -> list[list[float]]:
-            nodes = self._read([one for one, _ in asked])
-            said = self.reader.answer(nodes, [answers for _, answers in asked])
+        def score(asked: list[Asked], photos: list[Any], of: list[int]) -> list[list[float]]:
+            may = [answers_of(choices[i], one) for i, one in zip(of, asked, strict=True)]
+            said = self.reader.answer(self._read(asked, photos), may)
             return [torch.exp(p.double()).tolist() for p in said]
 
-        return _where_possible(range(len(prompts)), read, score)
+        return self._where_possible(range(len(prompts)), read, score)
 
-    def estimate_pose(
-        self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]
-    ) -> Outcomes[CameraPose]:
+    # --------------------------------------------------------------------------------- poses and pictures
+
+    def estimate_pose(self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]) -> Outcomes[CameraPose]:
         """In metres, in steps of 0.25 m and 7.5 degrees: the model's own resolution."""
-        from nano_omni.language import POSE_GRAMMAR, pose_matrix
+        from nano_omni.language import WORKINGS, pose_matrix
 
-        side = self.reader.model.config.photo
+        def estimate(asked: list[Asked], photos: list[Any], of: list[int]) -> list[CameraPose]:
+            matrices = [pose_matrix(one.words[WORKINGS:-1]) for one in self._poses(photos)]
+            return [CameraPose.from_matrix(matrix.numpy()) for matrix in matrices]
 
-        def read(pair: PhotoPair) -> Any:
-            photos = photos_of([pair.first.pixels, pair.second.pixels], side)
-            self._refuse_strange([photos])
-            return photos
+        return self._where_possible(pairs, lambda pair: self._pictures([pair.first, pair.second]), estimate)
 
-        def estimate(photos: list[Any], of: list[int]) -> list[CameraPose]:
-            nodes = self.reader.look(photos)
-            written = self.reader.write(nodes, "<campose>", "</campose>", 0, grammar=POSE_GRAMMAR)
-            return [CameraPose.from_matrix(pose_matrix(one.words[:-1]).numpy()) for one in written]
+    def synthesize_views(
+        self, requests: Sequence[ViewRequest], *, seeds: Sequence[int]
+    ) -> Outcomes[NovelViews]:
+        """Pictures of 64 x 64 pixels, up to 90 degrees away, in steps of 7.5 (75 to the sides and 30 up and
+        down unless said otherwise). The camera turns and does not move."""
+        from nano_omni import views
 
-        return _where_possible(pairs, read, estimate)
+        def read(request: ViewRequest) -> Asked:
+            if request.pose is not None:
+                raise InputError(
+                    "the nano model imagines views from where a photo was taken, not from elsewhere: ask for"
+                    f" directions ({', '.join(views.LOOKS)}), or choose another backend"
+                )
+            wrong = [look for look in request.directions if look not in views.LOOKS]
+            if wrong or not request.directions:
+                known = ", ".join(views.LOOKS)
+                raise InputError(
+                    f"no direction is called {', '.join(wrong) or '(none)'}: choose among {known}"
+                )
+            return self._pictures(request.photos or (request.photo,))
 
-    # ---------------------------------------------------------------------------------------- reading
+        def draw(asked: list[Asked], photos: list[Any], of: list[int]) -> list[NovelViews]:
+            some = [requests[i] for i in of]
+            wanted = [[_turn(look, one.degrees) for look in one.directions] for one in some]
+            drawn = self._views(photos, [one.index for one in some], wanted)
+            return [_novel_views(*one) for one in zip(some, wanted, drawn, strict=True)]
+
+        return self._where_possible(requests, read, draw)
+
+    def roll_out_tokens(
+        self, prompts: Sequence[Prompt], *, count: int, temperature: float, seeds: Sequence[int]
+    ) -> Outcomes[VisualTokens]:
+        """What lies to the left and to the right of photo 1: two pictures of 4 x 4 tokens, one above the
+        other, always the most probable ones."""
+        from nano_omni import views
+        from nano_omni.visual import GRID
+        from nano_omni.vocabulary import CODES
+
+        least = views.PATCHES * len(views.CONTEXT)
+
+        def read(prompt: Prompt) -> Asked:
+            if count < least:
+                raise InputError(f"the nano model rolls out {least} visual tokens, not {count}: raise count")
+            return self._seen(prompt)
+
+        def draw(asked: list[Asked], photos: list[Any], of: list[int]) -> list[VisualTokens]:
+            import numpy as np
+
+            drawn = self._views(photos, [0] * len(photos), [list(views.CONTEXT)] * len(photos))
+            grid = (GRID * len(views.CONTEXT), GRID)
+            return [VisualTokens(np.array(one).reshape(-1), CODEBOOK, CODES, grid) for one in drawn]
+
+        return self._where_possible(prompts, read, draw)
+
+    def decode_tokens(self, tokens: Sequence[VisualTokens]) -> Outcomes[Image]:
+        """Pictures of what was rolled out, one above the other."""
+        return [_picture(one) for one in tokens]
+
+    # ----------------------------------------------------------------------------------------- hidden states
+
+    def hidden_states(self, prompts: Sequence[Prompt]) -> Outcomes[Latents]:
+        """Four states (4, d) of the model after all it was given: it reads them back as context."""
+
+        def think(asked: list[Asked], photos: list[Any], of: list[int]) -> list[Latents]:
+            hidden = self.reader.hidden(self._read(asked, photos))
+            return [Latents(one, self.space) for one in hidden]
+
+        return self._where_possible(prompts, self._asked, think)
+
+    def pooled_features(self, prompts: Sequence[Prompt]) -> Outcomes[Array]:
+        """Mean patch features of the two photos, one after the other: (2 d,)."""
+        return self._where_possible(
+            prompts, self._seen, lambda asked, photos, of: [node.look.feature.flatten() for node in photos]
+        )
+
+    # ------------------------------------------------------------------------------- from the photos alone
+
+    def _poses(self, photos: list[Any]) -> list[Any]:
+        from nano_omni.language import POSING_GRAMMAR
+
+        return self.reader.settled(photos, self._ids("<campose>"), "</campose>", POSING_GRAMMAR)
+
+    def _captions(self, photos: list[Any]) -> list[Any]:
+        from nano_omni.captions import CAPTION_GRAMMAR
+
+        posed = [one.node for one in self._poses(photos)]
+        return self.reader.settled(posed, self._ids("<caption>"), "</caption>", CAPTION_GRAMMAR)
+
+    def _depth_captions(self, photos: list[Any]) -> list[Any]:
+        from nano_omni.captions import DEPTH_GRAMMAR
+
+        return self.reader.settled(photos, self._ids("<depth>"), "</depth>", DEPTH_GRAMMAR)
+
+    def _views(
+        self, photos: list[Any], index: list[int], wanted: list[list[tuple[str, float]]]
+    ) -> list[list[list[int]]]:
+        """Visual tokens (16,) of each view wanted of each pair, looking from photo number `index`."""
+        from nano_omni import views
+        from nano_omni.vocabulary import CODE_0
+
+        told = [one.node for one in self._captions(photos)]
+        drawn: list[list[list[int]]] = [[] for _ in photos]
+        by_words: dict[tuple[int, ...], list[int]] = {}
+        for i, turns in enumerate(wanted):
+            for turn in turns:
+                by_words.setdefault(tuple(views.opening(index[i], *turn)), []).append(i)
+        found: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        for opening, some in by_words.items():
+            written = self.reader.settled([told[i] for i in some], opening, "</view>", views.GRAMMAR)
+            for i, one in zip(some, written, strict=True):
+                found[opening, i] = [word - CODE_0 for word in one.words[:-1]]
+        for i, turns in enumerate(wanted):
+            drawn[i] = [found[tuple(views.opening(index[i], *turn)), i] for turn in turns]
+        return drawn
+
+    # ---------------------------------------------------------------------------------------------- reading
+
+    def _seen(self, prompt: Prompt) -> Asked:
+        return seen_of(prompt, self.reader.model.config.photo)
+
+    def _pictures(self, images: Sequence[Image]) -> Asked:
+        return Asked(photos_of([image.pixels for image in images], self.reader.model.config.photo))
 
     def _asked(self, prompt: Prompt) -> Asked:
-        """Read one prompt; raises InputError for what the model does not know."""
-        _, words, familiar = self._loaded
-        asked = asked_of(prompt, words, self.reader.model.config.photo)
-        (node,) = self._refuse_strange([asked.photos])
-        self._refuse_unseen(asked, node.look.seen, familiar.seen)
-        return asked
+        return asked_of(prompt, self._loaded.words, self.reader.model.config.photo, self.space)
 
-    def _refuse_strange(self, photos: list[Any]) -> list[Any]:
-        reader, _, familiar = self._loaded
-        nodes = reader.look(photos)
-        for node in nodes:
-            if familiar.is_strange(node.look):
-                far = float(familiar.distance(node.look.feature).max())
-                raise InputError(
-                    "these photos are not like the rooms the nano model was trained on (distance"
-                    f" {far:.0f}, familiar up to {familiar.strange:.0f}): choose a backend made for"
-                    " photographs with --backend; `unroller primitives` lists what each provides"
-                )
-        return nodes
+    def _where_possible(
+        self,
+        given: Sequence[T] | range,
+        read: Callable[[Any], Asked],
+        work: Callable[[list[Asked], list[Any], list[int]], Sequence[Any]],
+    ) -> list[Any]:
+        """`work` on all samples that `read` can read and the model knows, together: what is asked, the nodes
+        of the photos, which samples they are. For the others, why not."""
+        outcomes: list[Any] = [None] * len(given)
+        asked: list[Asked] = []
+        where: list[int] = []
+        for i, one in enumerate(given):
+            try:
+                asked.append(read(one))
+                where.append(i)
+            except InputError as error:
+                outcomes[i] = error
+        photos = self.reader.look([one.photos for one in asked]) if asked else []
+        known: list[int] = []
+        for k, (one, node) in enumerate(zip(asked, photos, strict=True)):
+            why = self._unknown(one, node.look) if self.refuse else None
+            if why is None:
+                known.append(k)
+            else:
+                outcomes[where[k]] = InputError(why)
+        if known:
+            of = [where[k] for k in known]
+            results = work([asked[k] for k in known], [photos[k] for k in known], of)
+            for i, outcome in zip(of, results, strict=True):
+                outcomes[i] = outcome
+        return outcomes
 
-    def _refuse_unseen(self, asked: Asked, seen: Any, least: float) -> None:
+    def _unknown(self, asked: Asked, look: Any) -> str | None:
+        """Why the model does not know what it is shown or asked about, if so."""
         from nano_omni.vocabulary import OBJECT_0, OBJECTS
 
-        named = [word - OBJECT_0 for word in asked.question if 0 <= word - OBJECT_0 < len(OBJECTS)]
-        for k in named:
-            if float(seen[k + 1]) < least:
-                most = [int(i) for i in seen[1:].argsort(descending=True)[:6] if seen[i + 1] > 0.5]
-                there = ", ".join(f"the {OBJECTS[i]}" for i in most) or "nothing it is sure of"
-                raise InputError(
-                    f"the nano model sees no {OBJECTS[k]} in these photos; it sees {there}: ask about those"
+        familiar = self._loaded.familiar
+        if familiar.is_strange(look):
+            far = float(familiar.distance(look.feature).max())
+            return (
+                f"these photos are not like the rooms the nano model was trained on (distance {far:.0f},"
+                f" familiar up to {familiar.strange:.0f}): choose a backend made for photographs with"
+                " --backend; `unroller primitives` lists what each provides"
+            )
+        for k in (word - OBJECT_0 for word in asked.question if 0 <= word - OBJECT_0 < len(OBJECTS)):
+            if float(look.seen[k + 1]) < familiar.seen:
+                likely = look.seen[1:].argsort(descending=True)[:6].tolist()
+                there = ", ".join(f"the {OBJECTS[i]}" for i in likely if look.seen[i + 1] > 0.5)
+                return (
+                    f"the nano model sees no {OBJECTS[k]} in these photos; it sees"
+                    f" {there or 'nothing it is sure of'}: ask about those"
                 )
+        return None
 
-    def _read(self, asked: list[Asked]) -> list[Any]:
+    def _read(self, asked: list[Asked], photos: list[Any]) -> list[Any]:
         """The nodes at which prompts end."""
         reader = self.reader
-        nodes = reader.read(reader.look([one.photos for one in asked]), [one.question for one in asked])
+        nodes = reader.read(photos, [one.question for one in asked])
         for k in range(max(len(one.contexts) for one in asked)):
             longer = [i for i, one in enumerate(asked) if k < len(one.contexts)]
             more = reader.read([nodes[i] for i in longer], [asked[i].contexts[k] for i in longer])
@@ -213,36 +404,39 @@ class Nano:
         return nodes
 
 
-def _where_possible(
-    given: Sequence[T] | range, read: Callable[[Any], R], work: Callable[[list[R], list[int]], Sequence[Any]]
-) -> list[Any]:
-    """`work` on all samples that `read` can read, together; for the others what it raised."""
-    outcomes: list[Any] = [None] * len(given)
-    readable: list[R] = []
-    where: list[int] = []
-    for i, one in enumerate(given):
-        try:
-            readable.append(read(one))
-            where.append(i)
-        except InputError as error:
-            outcomes[i] = error
-    if readable:
-        for i, outcome in zip(where, work(readable, where), strict=True):
-            outcomes[i] = outcome
-    return outcomes
+def _turn(look: str, degrees: float | None) -> tuple[str, float]:
+    from nano_omni.views import WIDE
+
+    own = WIDE if look in ("left", "right") else 30.0
+    return look, own if degrees is None else min(max(7.5, round(degrees / 7.5) * 7.5), 82.5)
 
 
-def _answers(choices: tuple[str, ...], hops: int) -> list[int]:
-    """The words of the choices. Raises InputError for one that the question cannot have."""
-    from nano_omni.vocabulary import INDEX
-    from nano_omni.world.questions import CHOICES
+def _novel_views(request: ViewRequest, turns: list[tuple[str, float]], tokens: list[list[int]]) -> NovelViews:
+    import torch
 
-    plain = [choice.strip().lower().replace(" ", "-") for choice in choices]
-    for choice, word in zip(choices, plain, strict=True):
-        if word not in CHOICES[hops]:
-            raise InputError(
-                f"{choice!r} is no answer to this question: the choices are {', '.join(CHOICES[hops])}"
-            )
-    if len(set(plain)) < len(plain):
-        raise InputError(f"two of the choices are the same: {', '.join(choices)}")
-    return [INDEX[word] for word in plain]
+    from nano_omni import views
+    from nano_omni.visual import codebook
+
+    pictures = codebook().draw(torch.tensor(tokens)).permute(0, 2, 3, 1).contiguous()
+    poses = [CameraPose.from_matrix(views.turned(*one).numpy()) for one in turns]
+    return NovelViews(
+        to_numpy(pictures),
+        request.directions,
+        photo=request.index,
+        poses=tuple((pose.translation, pose.rotation) for pose in poses),
+    )
+
+
+def _picture(tokens: VisualTokens) -> Image | Exception:
+    import torch
+
+    from nano_omni.visual import GRID, codebook
+
+    ids = torch.as_tensor(to_numpy(tokens.ids)).long()
+    if tokens.codebook != CODEBOOK or len(ids) % GRID**2 or not len(ids):
+        return InputError(
+            f"{len(ids)} tokens of the codebook {tokens.codebook!r}: the nano model draws those of"
+            f" {CODEBOOK!r}, {GRID**2} a picture"
+        )
+    pictures = codebook().draw(ids.view(-1, GRID**2))  # (N, 3, S, S)
+    return Image(to_numpy(pictures.permute(0, 2, 3, 1).flatten(0, 1).contiguous()))

@@ -14,22 +14,29 @@ SEEDS = 1 << 62
 SIDES = 16, 4096  # pixels, least and most
 QUESTIONED = 1 << 20  # rooms with questions: test rooms, which no model of ours was trained on
 TRIES = 16  # rooms looked at for each question; most have one
+ASKS = ("where", "count", "compare", "all")
 
 
 def rooms(
-    seed: int, task: str = "pose", width: int | None = None, height: int | None = None, hops: int = 2
+    seed: int,
+    task: str = "pose",
+    width: int | None = None,
+    height: int | None = None,
+    hops: int = 2,
+    ask: str = "where",
 ) -> Problem:
     """Two pictures of procedural room number `seed`, with exact intrinsics and the truth in the metadata.
 
     `pose` and other geometric tasks: richly textured, 640 x 480 pixels unless said otherwise. `spatial`: a
-    question of 1 to 4 `hops` (0: each in turn, by the number) about a plain room as the embedded model knows
-    them, in square pictures of 512 pixels; the metadata holds the true answer, the true pose and what an
-    oracle would think.
-    Raises ProblemError for a seed, a size or a number of hops that there is no room for.
+    question about a plain room as the embedded model knows them, in square pictures of 512 pixels: where
+    something is, in 1 to 4 `hops` (0: each in turn, by the number); or, as `ask` says, to count or to compare
+    (all: each in turn, the hops too). The metadata holds the true answer, the true pose and what an oracle
+    would think and tell.
+    Raises ProblemError for a seed, a size, a number of hops or an `ask` that there is no room for.
     """
     if task in ("spatial", "understanding"):
         side = width or height or 512
-        return many([seed], task, width=side, height=height or side, hops=hops)[0]
+        return many([seed], task, width=side, height=height or side, hops=hops, ask=ask)[0]
     width, height = width or 640, height or 480
     if not 0 <= seed < SEEDS:
         raise ProblemError(f"there is no room {seed}: rooms are numbered 0 to {SEEDS - 1}")
@@ -48,15 +55,17 @@ def rooms(
 
 
 def many(
-    seeds: Sequence[int], task: str = "spatial", width: int = 64, height: int = 64, hops: int = 2
+    seeds: Sequence[int],
+    task: str = "spatial",
+    width: int = 64,
+    height: int = 64,
+    hops: int = 2,
+    ask: str = "where",
 ) -> list[Problem]:
     """Questions about many rooms, drawn together: see `rooms`. Pictures have the model's 64 pixels."""
     if task not in ("spatial", "understanding"):
         return [rooms(seed, task) for seed in seeds]
-    from nano_omni.world.questions import HOPS
-
-    if hops not in (0, *HOPS):
-        raise ProblemError(f"questions have {HOPS[0]} to {HOPS[-1]} hops (0: each in turn), not {hops}")
+    forms = _forms(hops, ask)
     if width != height:
         raise ProblemError(f"{width} x {height}: the pictures of these questions are square")
     _check_sides(width, height)
@@ -67,58 +76,90 @@ def many(
     with _one_thread():
         for attempt in range(TRIES):
             missing = [seed for seed in dict.fromkeys(seeds) if seed not in found]
-            for n in [hops] if hops else HOPS:
-                some = [seed for seed in missing if n in (hops, HOPS[seed % len(HOPS)])]
+            for k, form in enumerate(forms):
+                some = [seed for seed in missing if seed % len(forms) == k]
                 for at in range(0, len(some), 256):
-                    found.update(_asked(some[at : at + 256], attempt, task, width, n))
+                    found.update(_asked(some[at : at + 256], attempt, task, width, form))
     lost = next((seed for seed in seeds if seed not in found), None)
     if lost is not None:
         raise ProblemError(f"room {lost} has no such question: choose another number")
     return [found[seed] for seed in seeds]
 
 
+def _forms(hops: int, ask: str) -> tuple[int | str, ...]:
+    """The forms of questions that are asked by turns."""
+    from nano_omni.world.questions import FORMS, HOPS
+
+    if ask not in ASKS:
+        raise ProblemError(f"there is nothing to ask called {ask!r}: choose among {', '.join(ASKS)}")
+    if hops not in (0, *HOPS):
+        raise ProblemError(f"questions have {HOPS[0]} to {HOPS[-1]} hops (0: each in turn), not {hops}")
+    if ask == "where":
+        return (hops,) if hops else HOPS
+    return FORMS if ask == "all" else (ask,)
+
+
 rooms.many = many  # type: ignore[attr-defined]  # for whoever wants hundreds: drawing them alone is slow
 
 
-def _asked(seeds: list[int], attempt: int, task: str, side: int, hops: int) -> dict[int, Problem]:
+def _asked(seeds: list[int], attempt: int, task: str, side: int, form: int | str) -> dict[int, Problem]:
     """The problems of those seeds whose room of this attempt has a question."""
-    from nano_omni import language, vocabulary
+    from nano_omni import captions, language, vocabulary
     from nano_omni.data import split_seeds
     from nano_omni.world.camera import intrinsics, relative
-    from nano_omni.world.questions import CHOICES, ask, viewpoints, visibility
+    from nano_omni.world.questions import ask
     from nano_omni.world.render import render, to_uint8
     from nano_omni.world.scene import sample_scenes
+    from nano_omni.world.sight import sight, viewpoints
 
     numbers = split_seeds("test", 0, QUESTIONED * TRIES)[[seed * TRIES + attempt for seed in seeds]]
     scene = sample_scenes(numbers, "plain")
     c2w = viewpoints(scene)
     small = render(scene, c2w, intrinsics(64, 64), 64, 64)
-    asked = ask(scene, c2w, visibility(small.ids), hops)
+    seen = sight(scene, c2w, small.ids)
+    asked = ask(seen, form)
     images = to_uint8(small.images).numpy()
     camera = intrinsics(side, side)
     if side != 64:
         images = to_uint8(render(scene, c2w, camera, side, side, 2).images).numpy()
-    thoughts = vocabulary.nearest(language.think(asked))
+    objects = language.objects(seen)
+    told = {
+        "think": language.think(asked, objects),
+        "caption": captions.caption(seen, objects),
+        "depth_caption": captions.depth_caption(seen),
+    }
+    oracle = {kind: vocabulary.nearest(words)[:, 1:-1].tolist() for kind, words in told.items()}
     problems: dict[int, Problem] = {}
     for i in asked.valid.nonzero()[:, 0].tolist():
         true = CameraPose.from_matrix(relative(c2w[i, 0], c2w[i, 1]).double().numpy())
-        answer = CHOICES[hops][int(asked.answer[i])]
-        think = " ".join(vocabulary.TOKENS[word] for word in thoughts[i, 1:-1].tolist())
+        choices = asked.choices(i)
         metadata: dict[str, Any] = {
-            "truth": {"answer": answer, "pose": [*true.translation, *true.rotation]},
-            "oracle": {"think": think},
+            "truth": {
+                "answer": choices[int(asked.answer[i])],
+                "pose": [*true.translation, *true.rotation],
+            },
+            "oracle": {kind: _in_words(words[i]) for kind, words in oracle.items()},
             "room": seeds[i],
-            "hops": hops,
+            "form": str(form),
         }
+        if isinstance(form, int):
+            metadata["hops"] = form
         problems[seeds[i]] = Problem(
             task=task,
             images=(images[i, 0], images[i, 1]),
             question=asked.text(i),
-            choices=CHOICES[hops],
+            choices=choices,
             intrinsics=camera.double().numpy(),
             metadata=metadata,
         )
     return problems
+
+
+def _in_words(ids: list[int]) -> str:
+    from nano_omni.captions import plain
+    from nano_omni.vocabulary import TOKENS
+
+    return " ".join(TOKENS[word] for word in plain(ids))
 
 
 def _check_sides(width: int, height: int) -> None:

@@ -1,0 +1,178 @@
+"""What a batch of questions is answered from: many sets of contexts, each written by the model itself.
+
+`Branches` reads photos once and goes on from there in many ways, all samples alike in shape; `reader.Reader`
+serves strangers' prompts of any shape with a memory, and is what the engine uses. Both write word by word.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import captions, language, views
+from .data import Rooms
+from .masks import attention_mask, photo_segments, positions
+from .model import NanoOmni, Past, causal_mask, read_photos, write
+from .vocabulary import INDEX, nearest
+from .world.questions import Form
+
+State = tuple[Past, int]  # what was read, and the position of the word that comes next
+
+OWN = (
+    *("pose", "thinking", "pose + thinking", "thinking + pose", "caption", "views", "latent"),
+    *("pause", "caption + thinking", "views + thinking", "pose + views + thinking"),
+)
+ORACLE = ("oracle pose", "oracle thinking", "oracle pose + thinking", "oracle caption", "oracle views")
+SHUFFLED = ("shuffled pose", "shuffled thinking", "shuffled pose + thinking", "shuffled views")
+BLANK = ("blank photos", "blank photos, pose + thinking")
+ROWS = ("direct", *OWN, *ORACLE, *SHUFFLED, *BLANK)
+
+
+class Branches:
+    """Photos (B, V, 3, S, S) read once, to be continued: each method returns a new state, the old one stays
+    good. `start` is the state after the photos."""
+
+    def __init__(self, model: NanoOmni, photos: Tensor) -> None:
+        self.model, self.batch = model, len(photos)
+        tree = photo_segments(model.config.grid**2, photos.shape[1])
+        place = positions(tree)
+        mask = attention_mask(tree).to(photos.device)
+        past = read_photos(model, photos, mask, place.to(photos.device))
+        self.start: State = past, int(place[-1]) + 1
+
+    def read(self, state: State, words: Tensor) -> State:
+        """Words (B, n) that are given."""
+        return self._read(state, self.model.embed(words))[0]
+
+    def _read(self, state: State, embedded: Tensor) -> tuple[State, Tensor]:
+        past, position = state
+        count = embedded.shape[1]
+        place = torch.arange(count, device=embedded.device) + position
+        mask = causal_mask(past[0][0].shape[2], count, embedded.device)
+        x, past = self.model.run(embedded.to(past[0][0].dtype), place, mask, past)
+        return (past, position + count), x
+
+    def write(self, state: State, opening: Sequence[int], length: int) -> tuple[State, Tensor]:
+        """A context of `length` words that starts with `opening`: new state, words (B, length)."""
+        past, position = state
+        prompt = torch.tensor(opening, device=self.model.device).expand(self.batch, -1)
+        words, _, past = write(self.model, prompt, length, position, past)
+        return (past, position + length), words
+
+    def think_latent(self, state: State) -> State:
+        """Hidden states of the model, read as context."""
+        words = torch.full((self.batch, language.LATENTS), INDEX["<latent>"], device=self.model.device)
+        _, hidden = self._read(state, self.model.embed(words))
+        return self._read(state, hidden)[0]
+
+    def answer(self, state: State, choices: Tensor) -> Tensor:
+        """Logits (B, n) of the choices (B, n), words."""
+        past, position = state
+        prompt = torch.full((self.batch, 1), INDEX["<answer>"], device=self.model.device)
+        _, logits, _ = write(self.model, prompt, 1, position, past)
+        return logits.float().gather(1, choices)
+
+
+def given_pose(written: Tensor) -> Tensor:
+    """A pose as it is read, of one as it was worked out: (B, POSING_LENGTH) -> (B, POSE_LENGTH)."""
+    return torch.cat([written[:, :1], written[:, 1 + language.WORKINGS :]], dim=1)
+
+
+@torch.no_grad()
+def unroll(
+    model: NanoOmni, batch: Rooms, form: Form, rows: Sequence[str] = ROWS
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Logits of the choices (B, n) by row, and the words of contexts that were written, by what they are."""
+    asked = batch.asked[form]
+    told = Branches(model, batch.photos)
+    written = look_around(told, rows)
+    question = told.read(told.start, asked.question)
+    long = language.think_length(form)
+    pose, think, caption = nearest(batch.pose), nearest(asked.think), nearest(batch.caption)
+    seen = batch.views[:, : len(views.CONTEXT)].flatten(1)
+    # Another room's numbers, but this question's names.
+    own = torch.tensor([role in ("tag", "name") for role in language.roles(form)], device=think.device)
+    other_pose, other_think = pose.roll(1, 0), torch.where(own, think, think.roll(1, 0))
+
+    def thought(state: State, said: str | None = None) -> State:
+        state, words = told.write(state, [INDEX["<think>"]], long)
+        if said:
+            written[said] = words
+        return state
+
+    def after(*contexts: Tensor) -> State:
+        state = question
+        for words in contexts:
+            state = told.read(state, words)
+        return state
+
+    def state_of(row: str) -> State:
+        match row:
+            case "direct":
+                return question
+            case "thinking":
+                return thought(question, "thinking")
+            case "pose + thinking":
+                return thought(after(given_pose(written["pose"])), "thinking after pose")
+            case "thinking + pose":
+                return told.read(thought(question), given_pose(written["pose"]))
+            case "pose":
+                return after(given_pose(written["pose"]))
+            case "caption":
+                return after(written["caption"])
+            case "caption + thinking":
+                return thought(after(written["caption"]))
+            case "views":
+                return after(written["views"])
+            case "views + thinking":
+                return thought(after(written["views"]))
+            case "pose + views + thinking":
+                return thought(after(given_pose(written["pose"]), written["views"]))
+            case "latent":
+                return told.think_latent(question)
+            case "pause":
+                words = torch.full((len(batch), language.POSE_LENGTH + long), INDEX["<pause>"])
+                return after(words.to(think.device))
+            case "oracle pose":
+                return after(pose)
+            case "oracle thinking":
+                return after(think)
+            case "oracle pose + thinking":
+                return after(pose, think)
+            case "oracle caption":
+                return after(caption)
+            case "oracle views":
+                return after(seen)
+            case "shuffled pose":
+                return after(other_pose)
+            case "shuffled thinking":
+                return after(other_think)
+            case "shuffled pose + thinking":
+                return after(other_pose, other_think)
+            case "shuffled views":
+                return after(seen.roll(1, 0))
+        raise ValueError(f"no row is called {row!r}")
+
+    logits = {row: told.answer(state_of(row), asked.choices) for row in rows if row not in BLANK}
+    if any(row in rows for row in BLANK):
+        grey = Branches(model, torch.full_like(batch.photos, 128))
+        asked_blind = grey.read(grey.start, asked.question)
+        logits["blank photos"] = grey.answer(asked_blind, asked.choices)
+        guess = given_pose(look_around(grey, ("pose",))["pose"])
+        state, _ = grey.write(grey.read(asked_blind, guess), [INDEX["<think>"]], long)
+        logits["blank photos, pose + thinking"] = grey.answer(state, asked.choices)
+    return logits, written
+
+
+@torch.no_grad()
+def look_around(told: Branches, rows: Sequence[str] = ROWS) -> dict[str, Tensor]:
+    """What is written without a question, one from the other: pose, caption, the two views of the context."""
+    posed, pose = told.write(told.start, [INDEX["<campose>"]], language.POSING_LENGTH)
+    written = {"pose": pose}
+    if not any("caption" in row or "views" in row for row in rows):
+        return written
+    captioned, written["caption"] = told.write(posed, [INDEX["<caption>"]], captions.CAPTION_LENGTH)
+    if any("views" in row for row in rows):
+        drawn = [told.write(captioned, views.opening(0, *one), views.LENGTH)[1] for one in views.CONTEXT]
+        written["views"] = torch.cat(drawn, dim=1)
+    return written

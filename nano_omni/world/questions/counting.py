@@ -1,0 +1,62 @@
+"""How many spheres do the two photos show? What both show counts once, so what one shows is not enough."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..randomness import uniform
+from ..scene import SHAPES
+from ..sight import Sight
+from .drawing import draw
+
+CHOICES = ("0", "1", "2", "3")
+MOST = len(CHOICES) - 1
+PLURALS = ("spheres", "boxes", "cylinders", "cones")
+# Most rooms have none or one to count: of those a share is asked, so that all answers come out alike.
+_DRAWN, _ASKED = (0.1, 0.1, 0.5, 1.0), (0.30, 0.20, 0.66, 1.0)
+
+
+@dataclass(frozen=True)
+class Count:
+    """One question for each of B scenes: valid (B,), whether it has one; answer (B,), how many; shape (B,),
+    an index into SHAPES; listed (B, 3), the names of what counts, those of photo 1 from left to right, then
+    what photo 2 alone shows; -1 where there are no more."""
+
+    valid: Tensor
+    answer: Tensor
+    shape: Tensor
+    listed: Tensor
+    form: str = "count"
+
+    def text(self, index: int = 0) -> str:
+        return f"How many {PLURALS[int(self.shape[index])]} do the two photos show?"
+
+    def choices(self, index: int = 0) -> tuple[str, ...]:
+        return CHOICES
+
+
+def count(seen: Sight) -> Count:
+    """Asked of shapes of which everything is either seen well enough in a photo or hidden in both, and, from
+    two on, of which each photo alone shows fewer."""
+    shapes = seen.kind % len(SHAPES)  # (B, K)
+    same = shapes[:, None] == torch.arange(len(SHAPES), device=shapes.device)[:, None]  # (B, S, K)
+    of = same & seen.known[:, None]
+    clear = (seen.known | seen.hidden.all(1))[:, None] | ~same
+    many = of.sum(-1)  # (B, S)
+    most_in_one = (same[:, :, None] & seen.seen[:, None]).sum(-1).amax(-1)
+    fits = clear.all(-1) & (many <= MOST) & ((many < 2) | (most_in_one < many))
+    best, valid = draw(seen.seeds, "count", fits, many, _DRAWN)
+    chosen = of[torch.arange(len(best), device=best.device), best]  # (B, K)
+    order = reading_order(seen).masked_fill(~chosen, torch.inf).argsort(1)[:, :MOST]
+    listed = seen.kind.gather(1, order)
+    rank = torch.arange(MOST, device=best.device)
+    answer = chosen.sum(1).clamp(max=MOST)
+    lot = uniform(seen.seeds, "questions.count", 1)[:, 0]
+    valid = valid & (lot < torch.tensor(_ASKED, device=best.device)[answer])
+    return Count(valid, answer, best, listed.masked_fill(rank >= answer[:, None], -1))
+
+
+def reading_order(seen: Sight) -> Tensor:
+    """Numbers (B, K) by which objects are told: photo 1 from left to right, then the rest of photo 2."""
+    return seen.photo * 10.0 + seen.there(seen.bearing)
