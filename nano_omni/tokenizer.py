@@ -69,8 +69,8 @@ _RULES = (
     # count spheres
     (r"\bhow many\b", "count"),
     (
-        r"\b(?:are there|(?:can|do) (?:you|we) see|do (?:(?:two|both) )?photos show|are shown|are seen)\b"
-        r"(?: in (?:all|total|(?:(?:two|both) )?photos)\b)?",
+        r"\b(?:are (?:there|shown|seen)|(?:can|do) (?:you|we) see|do (?:(?:two|both|three) )?photos show)\b"
+        r"(?: in (?:all|total|(?:(?:two|both|three) )?photos)\b)?",
         "",
     ),
     # near A B C

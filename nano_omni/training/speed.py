@@ -9,7 +9,8 @@ import torch
 
 from ..config import CONFIGS
 from ..data import rooms, split_seeds
-from .run import RECIPES, Trainer
+from .recipe import RECIPES
+from .trainer import Trainer
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What two views of a room show, and how they relate: the ground on which questions stand.
+"""What two or three views of a room show, and how they relate: the ground on which questions stand.
 
 Directions are radians in [-pi, pi], clockwise seen from above, 0 ahead; places are metres (to the right,
 ahead) in the level frame of a camera.
@@ -22,12 +22,12 @@ BEHIND = 0.7  # share of scenes in which an object behind camera 1 is looked for
 
 @dataclass(frozen=True)
 class Sight:
-    """What two views show of the K objects of each of B scenes.
+    """What V views, two or three, show of the K objects of each of B scenes.
 
-    seeds (B,) int64; c2w (B, 2, 4, 4); kind (B, K), names, colour * 4 + shape; shares (B, 2, K) of the
-    pictures; seen, hidden (B, 2, K) bool, enough to be asked about and not at all; known (B, K), seen in
-    some photo; photo (B, K), 0 or 1, the first that shows it; bearing and distance (B, 2, K) in the level
-    frame of each camera; place (B, K, 2) in that of camera 1. walls (B, 2), the direction of the room's
+    seeds (B,) int64; c2w (B, V, 4, 4); kind (B, K), names, colour * 4 + shape; shares (B, V, K) of the
+    pictures; seen, hidden (B, V, K) bool, enough to be asked about and not at all; known (B, K), seen in
+    some photo; photo (B, K), from 0, the first that shows it; bearing and distance (B, V, K) in the level
+    frame of each camera; place (B, K, 2) in that of camera 1. walls (B, V), the direction of the room's
     x axis from each camera; size (B, 2), the room's extent.
     """
 
@@ -51,13 +51,24 @@ class Sight:
     def __getitem__(self, index: Tensor | slice) -> "Sight":
         return Sight(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    @property
+    def count(self) -> int:
+        """V."""
+        return self.seen.shape[1]
+
+    @property
+    def only(self) -> Tensor:
+        """Whether this photo shows an object and every other one hides it: (B, V, K)."""
+        others = self.hidden.sum(1, keepdim=True) - self.hidden.long()
+        return self.seen & (others == self.count - 1)
+
     def there(self, values: Tensor) -> Tensor:
-        """Of values (B, 2, K) by view, those in the photo that shows each object: (B, K)."""
+        """Of values (B, V, K) by view, those in the photo that shows each object: (B, K)."""
         return values.gather(1, self.photo[:, None])[:, 0]
 
 
 def sight(scene: Scene, c2w: Tensor, ids: Tensor) -> Sight:
-    """Views (B, 2, 4, 4) and their maps of object ids (B, 2, H, W)."""
+    """Views (B, V, 4, 4) and their maps of object ids (B, V, H, W)."""
     shares = visibility(ids)
     seen = (shares >= SEEN) & scene.present[:, None]
     spots = level_frame(c2w, scene.position)  # (B, 2, K, 2)
@@ -70,7 +81,7 @@ def sight(scene: Scene, c2w: Tensor, ids: Tensor) -> Sight:
         seen=seen,
         hidden=(shares <= HIDDEN) | ~scene.present[:, None],
         known=seen.any(1),
-        photo=(~seen[:, 0]).long(),
+        photo=seen.long().argmax(1),
         bearing=angle(spots),
         distance=spots.square().sum(-1).sqrt(),
         place=spots[:, 0],
@@ -108,12 +119,15 @@ def relative_pose(c2w: Tensor) -> tuple[Tensor, Tensor]:
     return place, angle(ahead)
 
 
-def viewpoints(scene: Scene) -> Tensor:
-    """Two views that can be asked about, of VIEWS candidates: (B, 2, 4, 4) c2w.
+def viewpoints(scene: Scene, count: int = 2) -> Tensor:
+    """Views that can be asked about, two or three of VIEWS candidates: (B, count, 4, 4) c2w.
 
-    Preferred are pairs that share an object or two (else nothing tells how they relate) and each show
-    one that the other does not. Hiding of one object by another is left to `visibility`.
+    Preferred are views that share an object or two (else nothing tells how they relate) and each show
+    one that the others do not. Hiding of one object by another is left to `visibility`. Raises ValueError
+    for another count.
     """
+    if count not in (2, 3):
+        raise ValueError(f"questions go across two or three photos, not {count}")
     c2w = aimed(scene, VIEWS)
     spots = level_frame(c2w, scene.position)  # (B, V, K, 2)
     far = spots.square().sum(-1).sqrt()
@@ -121,6 +135,8 @@ def viewpoints(scene: Scene) -> Tensor:
     there = scene.present[:, None]
     inside = (off < math.radians(40)) & (far > 0.9) & there
     outside = (off > math.radians(46) + 1.2 * scene.radius[:, None] / far.clamp(min=0.5)) & there
+    if count == 3:
+        return _three(scene, c2w, inside, outside)
     behind = outside & (off > math.radians(100))
     i, j = (
         torch.tensor(index, device=scene.device)
@@ -136,3 +152,17 @@ def viewpoints(scene: Scene) -> Tensor:
     best = score.argmax(1)
     rows = torch.arange(len(scene), device=scene.device)
     return torch.stack([c2w[rows, i[best]], c2w[rows, j[best]]], dim=1)
+
+
+def _three(scene: Scene, c2w: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    """Of views (B, V, 4, 4) that show objects (B, V, K) or surely do not, the three that need each other:
+    each shows one that no other does, and each shares one with another."""
+    triples = torch.tensor(list(itertools.combinations(range(VIEWS), 3)), device=scene.device)  # (T, 3)
+    shown, hidden = inside[:, triples], outside[:, triples]  # (B, T, 3, K)
+    others = hidden.sum(2, keepdim=True) - hidden.long()
+    alone = (shown & (others == 2)).any(-1).sum(-1)  # (B, T)
+    links = torch.stack([(shown[:, :, a] & shown[:, :, b]).any(-1) for a, b in ((0, 1), (0, 2), (1, 2))])
+    score = 2.5 * alone + 1.5 * links.sum(0).clamp(max=2) + 0.5 * shown.any(2).sum(-1)
+    best = (score + 0.5 * uniform(scene.seeds, "questions.three", len(triples))).argmax(1)
+    rows = torch.arange(len(scene), device=scene.device)[:, None]
+    return c2w[rows, triples[best]]

@@ -142,6 +142,25 @@ def test_an_unknown_number_of_hops(asked):
         ask(asked[2], 5)
 
 
+def test_of_three_photos_none_can_be_left_out():
+    scene = sample_scenes(torch.arange(400))
+    c2w = viewpoints(scene, 3)
+    seen = sight(scene, c2w, render(scene, c2w, intrinsics(16, 16), 16, 16).ids)
+    for hops in (3, 4):
+        q = ask(seen, hops)
+        chosen = q.valid.nonzero()[:, 0].tolist()
+        assert len(chosen) > 50
+        for i in chosen:
+            named = seen.shares[i][:, q.objects[i]]  # (3, n)
+            for photo in range(3):
+                left = named[torch.arange(3) != photo]
+                assert (left <= HIDDEN).all(0).any()  # an object is lost with it
+        share = q.answer[q.valid].bincount(minlength=4) / q.valid.sum()
+        assert (share > 0.1).all()
+    with pytest.raises(ValueError, match="two or three"):
+        viewpoints(scene, 4)
+
+
 def test_what_both_photos_show_counts_once_and_neither_shows_all(asked):
     scene, _, seen, questions = asked
     q = questions["count"]

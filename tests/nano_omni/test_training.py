@@ -12,7 +12,9 @@ from nano_omni.data import rooms, split_seeds, stream
 from nano_omni.heldout import collect
 from nano_omni.training.forest import GROUPS, TREES, Forest, tree
 from nano_omni.training.muon import newton_schulz
-from nano_omni.training.run import RECIPES, Trainer, main, train
+from nano_omni.training.recipe import RECIPES
+from nano_omni.training.run import main, train
+from nano_omni.training.trainer import Trainer
 
 TINY, CPU = CONFIGS["tiny"], torch.device("cpu")
 
@@ -54,6 +56,15 @@ def test_the_command_writes_weights_curves_and_a_card(tmp_path):
 
 
 FORMS = {"chain": (1, 3), "tally": ("count", "compare"), "imagine": (2,)}
+
+
+def test_stages_one_after_the_other_are_one_run(tmp_path):
+    for stage in ("see", "ask", "own"):
+        main(f"--config tiny --steps 8 --stage {stage} --out {tmp_path} --eager --device cpu".split())
+    main(f"--config tiny --steps 8 --out {tmp_path / 'whole'} --eager --device cpu".split())
+    files = [folder / "weights" / "model.safetensors" for folder in (tmp_path, tmp_path / "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert "completed" in (tmp_path / "weights" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("group", FORMS)

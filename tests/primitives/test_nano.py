@@ -220,6 +220,8 @@ def test_questions_are_numbered_balanced_and_the_same_alone_or_together():
     [
         ({"hops": 5}, "1 to 4 hops"),
         ({"ask": "why"}, "where, count, compare, all"),
+        ({"photos": 4}, "two or three"),
+        ({"photos": 3}, "chains of 3 or 4 hops"),
         ({"width": 640, "height": 480}, "square"),
         ({"seed": -1}, "numbered 0 to"),
         ({"width": 8}, "16 to 4096"),
@@ -241,6 +243,15 @@ def test_counting_and_comparing(nano):
     wrong = x.model_copy(update={"choices": ("red cone", "up there")})
     assert "the choices are" in executor(nano, []).run(wrong).faults[0].message
     assert [x.metadata["form"] for x in rooms.many(range(6), ask="all")] == [*"1234", "count", "compare"]
+
+
+def test_chains_across_three_photos_are_asked_and_not_answered_by_this_model(nano):
+    x, y = rooms.many([5, 6], hops=0, photos=3)
+    assert len(x.images) == 3 and (x.metadata["hops"], y.metadata["hops"]) == (4, 3)
+    alone = rooms(5, "spatial", width=64, hops=0, photos=3)
+    assert alone.question == x.question and np.array_equal(alone.images[2].pixels, x.images[2].pixels)
+    run = executor(nano, []).run(x)
+    assert "was given 3" in run.faults[0].message
 
 
 EVERYTHING = [

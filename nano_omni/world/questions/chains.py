@@ -6,7 +6,7 @@
     4  Stand at A and face B. Go to C without turning, then straight ahead as far as B is from A.
        Where is D?
 
-No photo shows all the objects of a question, and each shows one that the other does not: both are
+Each photo shows an object of the question that no other shows (for one hop: the last photo): all are
 needed, and so is how they relate. Directions and places are as in `sight`.
 """
 
@@ -80,11 +80,8 @@ def chain(seen: Sight, hops: int) -> Chain:
     tuples = torch.tensor(
         list(itertools.permutations(range(MAX_OBJECTS), OBJECTS[hops])), device=seen.place.device
     )  # (P, n)
-    if hops == 1:
-        fits = seen.known[:, tuples[:, 0]] & seen.hidden[:, 0][:, tuples[:, 0]]
-    else:
-        fits = seen.known[:, tuples].all(-1)
-        fits = fits & seen.hidden[:, 0][:, tuples].any(-1) & seen.hidden[:, 1][:, tuples].any(-1)
+    needed = seen.only[:, :, tuples].any(-1)  # (B, V, P): the photo shows one that no other does
+    fits = seen.known[:, tuples].all(-1) & (needed[:, -1] if hops == 1 else needed.all(1))
     face, stand, to, gap = _work_out(seen.place[:, tuples], hops)  # (B, P, ...)
     turn = wrap(to - face)
     fits = fits & (gap > APART)

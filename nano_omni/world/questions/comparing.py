@@ -36,11 +36,10 @@ class Comparison:
 
 
 def compare(seen: Sight) -> Comparison:
-    """Asked of three objects of which each photo shows one that the other does not."""
+    """Asked of three objects of which each photo shows one that no other does."""
     triples = list(itertools.permutations(range(MAX_OBJECTS), OBJECTS))
     tuples = torch.tensor(triples, device=seen.place.device)  # (P, 3)
-    fits = seen.known[:, tuples].all(-1)
-    fits = fits & seen.hidden[:, 0][:, tuples].any(-1) & seen.hidden[:, 1][:, tuples].any(-1)
+    fits = seen.known[:, tuples].all(-1) & seen.only[:, :, tuples].any(-1).all(1)
     place = seen.place[:, tuples]  # (B, P, 3, 2)
     apart = (place[..., 1:, :] - place[..., :1, :]).square().sum(-1).sqrt()  # (B, P, 2)
     fits = fits & ((apart[..., 0] - apart[..., 1]).abs() > MARGIN)

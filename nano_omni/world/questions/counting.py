@@ -1,4 +1,4 @@
-"""How many spheres do the two photos show? What both show counts once, so what one shows is not enough."""
+"""How many spheres do the photos show? What two of them show counts once, and no photo can be left out."""
 
 from dataclasses import dataclass
 
@@ -21,31 +21,36 @@ _DRAWN, _ASKED = (0.1, 0.1, 0.5, 1.0), (0.30, 0.20, 0.66, 1.0)
 class Count:
     """One question for each of B scenes: valid (B,), whether it has one; answer (B,), how many; shape (B,),
     an index into SHAPES; listed (B, 3), the names of what counts, those of photo 1 from left to right, then
-    what photo 2 alone shows; -1 where there are no more."""
+    what the next photo shows besides; -1 where there are no more; photos: how many."""
 
     valid: Tensor
     answer: Tensor
     shape: Tensor
     listed: Tensor
+    photos: int = 2
     form: str = "count"
 
     def text(self, index: int = 0) -> str:
-        return f"How many {PLURALS[int(self.shape[index])]} do the two photos show?"
+        many = {2: "two", 3: "three"}[self.photos]
+        return f"How many {PLURALS[int(self.shape[index])]} do the {many} photos show?"
 
     def choices(self, index: int = 0) -> tuple[str, ...]:
         return CHOICES
 
 
 def count(seen: Sight) -> Count:
-    """Asked of shapes of which everything is either seen well enough in a photo or hidden in both, and, from
-    two on, of which each photo alone shows fewer."""
+    """Asked of shapes of which everything is either seen well enough in a photo or hidden in all, and, from
+    two on, of which fewer are left whichever photo is taken away."""
     shapes = seen.kind % len(SHAPES)  # (B, K)
     same = shapes[:, None] == torch.arange(len(SHAPES), device=shapes.device)[:, None]  # (B, S, K)
     of = same & seen.known[:, None]
     clear = (seen.known | seen.hidden.all(1))[:, None] | ~same
     many = of.sum(-1)  # (B, S)
-    most_in_one = (same[:, :, None] & seen.seen[:, None]).sum(-1).amax(-1)
-    fits = clear.all(-1) & (many <= MOST) & ((many < 2) | (most_in_one < many))
+    without = torch.stack(  # (B, V, K): still seen without this photo
+        [(seen.seen.long().sum(1) - seen.seen[:, v].long()) > 0 for v in range(seen.count)], dim=1
+    )
+    left = (same[:, :, None] & without[:, None]).sum(-1).amax(-1)  # (B, S)
+    fits = clear.all(-1) & (many <= MOST) & ((many < 2) | (left < many))
     best, valid = draw(seen.seeds, "count", fits, many, _DRAWN)
     chosen = of[torch.arange(len(best), device=best.device), best]  # (B, K)
     order = reading_order(seen).masked_fill(~chosen, torch.inf).argsort(1)[:, :MOST]
@@ -54,9 +59,9 @@ def count(seen: Sight) -> Count:
     answer = chosen.sum(1).clamp(max=MOST)
     lot = uniform(seen.seeds, "questions.count", 1)[:, 0]
     valid = valid & (lot < torch.tensor(_ASKED, device=best.device)[answer])
-    return Count(valid, answer, best, listed.masked_fill(rank >= answer[:, None], -1))
+    return Count(valid, answer, best, listed.masked_fill(rank >= answer[:, None], -1), seen.count)
 
 
 def reading_order(seen: Sight) -> Tensor:
-    """Numbers (B, K) by which objects are told: photo 1 from left to right, then the rest of photo 2."""
+    """Numbers (B, K) by which objects are told: photo 1 from left to right, then what is new in the next."""
     return seen.photo * 10.0 + seen.there(seen.bearing)

@@ -404,6 +404,17 @@ class Nano:
         return nodes
 
 
+class UnwaryNano(Nano):
+    """The same, answering whatever it is shown and asked: for controls with blank or foreign pictures."""
+
+    name = "nano_unwary"
+
+    def __init__(
+        self, weights: str | Path | None = None, device: str = "cpu", max_bytes: int = 512 << 20
+    ) -> None:
+        super().__init__(weights, device, max_bytes, refuse=False)
+
+
 def _turn(look: str, degrees: float | None) -> tuple[str, float]:
     from nano_omni.views import WIDE
 

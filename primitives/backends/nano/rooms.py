@@ -24,19 +24,21 @@ def rooms(
     height: int | None = None,
     hops: int = 2,
     ask: str = "where",
+    photos: int = 2,
 ) -> Problem:
     """Two pictures of procedural room number `seed`, with exact intrinsics and the truth in the metadata.
 
     `pose` and other geometric tasks: richly textured, 640 x 480 pixels unless said otherwise. `spatial`: a
     question about a plain room as the embedded model knows them, in square pictures of 512 pixels: where
     something is, in 1 to 4 `hops` (0: each in turn, by the number); or, as `ask` says, to count or to compare
-    (all: each in turn, the hops too). The metadata holds the true answer, the true pose and what an oracle
+    (all: each in turn, the hops too). Chains of 3 and 4 hops may go across three `photos`, none of which can
+    be left out. The metadata holds the true answer, the true pose and what an oracle
     would think and tell.
     Raises ProblemError for a seed, a size, a number of hops or an `ask` that there is no room for.
     """
     if task in ("spatial", "understanding"):
         side = width or height or 512
-        return many([seed], task, width=side, height=height or side, hops=hops, ask=ask)[0]
+        return many([seed], task, width=side, height=height or side, hops=hops, ask=ask, photos=photos)[0]
     width, height = width or 640, height or 480
     if not 0 <= seed < SEEDS:
         raise ProblemError(f"there is no room {seed}: rooms are numbered 0 to {SEEDS - 1}")
@@ -61,11 +63,12 @@ def many(
     height: int = 64,
     hops: int = 2,
     ask: str = "where",
+    photos: int = 2,
 ) -> list[Problem]:
     """Questions about many rooms, drawn together: see `rooms`. Pictures have the model's 64 pixels."""
     if task not in ("spatial", "understanding"):
         return [rooms(seed, task) for seed in seeds]
-    forms = _forms(hops, ask)
+    forms = _forms(hops, ask, photos)
     if width != height:
         raise ProblemError(f"{width} x {height}: the pictures of these questions are square")
     _check_sides(width, height)
@@ -74,19 +77,19 @@ def many(
         raise ProblemError(f"there is no question {wrong}: they are numbered 0 to {QUESTIONED - 1}")
     found: dict[int, Problem] = {}
     with _one_thread():
-        for attempt in range(TRIES):
+        for attempt in range(TRIES if photos == 2 else 4 * TRIES):
             missing = [seed for seed in dict.fromkeys(seeds) if seed not in found]
             for k, form in enumerate(forms):
                 some = [seed for seed in missing if seed % len(forms) == k]
                 for at in range(0, len(some), 256):
-                    found.update(_asked(some[at : at + 256], attempt, task, width, form))
+                    found.update(_asked(some[at : at + 256], attempt, task, width, form, photos))
     lost = next((seed for seed in seeds if seed not in found), None)
     if lost is not None:
         raise ProblemError(f"room {lost} has no such question: choose another number")
     return [found[seed] for seed in seeds]
 
 
-def _forms(hops: int, ask: str) -> tuple[int | str, ...]:
+def _forms(hops: int, ask: str, photos: int) -> tuple[int | str, ...]:
     """The forms of questions that are asked by turns."""
     from nano_omni.world.questions import FORMS, HOPS
 
@@ -94,6 +97,12 @@ def _forms(hops: int, ask: str) -> tuple[int | str, ...]:
         raise ProblemError(f"there is nothing to ask called {ask!r}: choose among {', '.join(ASKS)}")
     if hops not in (0, *HOPS):
         raise ProblemError(f"questions have {HOPS[0]} to {HOPS[-1]} hops (0: each in turn), not {hops}")
+    if photos == 3:  # other questions hardly ever need all three
+        if ask != "where" or hops not in (0, 3, 4):
+            raise ProblemError("across three photos only chains of 3 or 4 hops are asked (0: in turn)")
+        return (hops,) if hops else (3, 4)
+    if photos != 2:
+        raise ProblemError(f"questions go across two or three photos, not {photos}")
     if ask == "where":
         return (hops,) if hops else HOPS
     return FORMS if ask == "all" else (ask,)
@@ -102,7 +111,9 @@ def _forms(hops: int, ask: str) -> tuple[int | str, ...]:
 rooms.many = many  # type: ignore[attr-defined]  # for whoever wants hundreds: drawing them alone is slow
 
 
-def _asked(seeds: list[int], attempt: int, task: str, side: int, form: int | str) -> dict[int, Problem]:
+def _asked(
+    seeds: list[int], attempt: int, task: str, side: int, form: int | str, photos: int
+) -> dict[int, Problem]:
     """The problems of those seeds whose room of this attempt has a question."""
     from nano_omni import captions, language, vocabulary
     from nano_omni.data import split_seeds
@@ -112,9 +123,12 @@ def _asked(seeds: list[int], attempt: int, task: str, side: int, form: int | str
     from nano_omni.world.scene import sample_scenes
     from nano_omni.world.sight import sight, viewpoints
 
-    numbers = split_seeds("test", 0, QUESTIONED * TRIES)[[seed * TRIES + attempt for seed in seeds]]
+    # Two photos: TRIES rooms a number. Three need more, and go on where the rooms of all numbers end.
+    round_, turn = divmod(attempt, TRIES)
+    places = [(seed * TRIES + turn + round_ * 7919 * TRIES) % (QUESTIONED * TRIES) for seed in seeds]
+    numbers = split_seeds("test", 0, QUESTIONED * TRIES)[places]
     scene = sample_scenes(numbers, "plain")
-    c2w = viewpoints(scene)
+    c2w = viewpoints(scene, photos)
     small = render(scene, c2w, intrinsics(64, 64), 64, 64)
     seen = sight(scene, c2w, small.ids)
     asked = ask(seen, form)
@@ -146,7 +160,7 @@ def _asked(seeds: list[int], attempt: int, task: str, side: int, form: int | str
             metadata["hops"] = form
         problems[seeds[i]] = Problem(
             task=task,
-            images=(images[i, 0], images[i, 1]),
+            images=tuple(images[i]),
             question=asked.text(i),
             choices=choices,
             intrinsics=camera.double().numpy(),
