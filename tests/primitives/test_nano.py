@@ -10,7 +10,7 @@ from nano_omni.config import CONFIGS
 from nano_omni.language import pose_words
 from nano_omni.model import NanoOmni
 from primitives.answers import answer_entropy, spatial
-from primitives.backends.nano import Nano, rooms
+from primitives.backends.nano import Nano, UnwaryNano, rooms
 from primitives.backends.nano.weights import Loaded
 from primitives.latents import latent_think
 from primitives.pose import camera_pose_estimate, describe_motion, pose
@@ -187,6 +187,17 @@ def test_photos_it_was_not_made_for_and_objects_it_does_not_see(folder, asked):
     limits(strange=1e9, seen=1.1)
     run = executor(wary, []).run(asked[0])
     assert "sees no" in run.faults[0].message
+
+
+def test_for_controls_there_is_a_twin_that_refuses_nothing(folder, asked):
+    nothing = asked[0].model_copy(update={"images": [np.full((64, 64, 3), 128, np.uint8)] * 2})
+    for backend, refuses in ((Nano(folder), True), (UnwaryNano(folder), False)):
+        reader, words, familiar = backend._loaded
+        strict = familiarity.Familiarity(familiar.mean, familiar.precision, 0.0, 1.1)
+        backend.__dict__["_loaded"] = Loaded(reader, words, strict)
+        run = executor(backend, ["text_think"]).run(nothing)
+        assert (run.output is None) is refuses
+    assert Nano(folder).fingerprint != UnwaryNano(folder).fingerprint
 
 
 def test_weights_that_are_missing_truncated_or_of_another_version(folder, tmp_path, asked):
