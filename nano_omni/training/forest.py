@@ -19,8 +19,8 @@ A step takes one of GROUPS, so that a sequence stays short: chains of hops, tall
 imagination (views, captions and latents as context). The controls are trees of their own (TREES), trained in
 the same way: *direct* writes all the same contexts, so it is supervised as much, and never answers from
 them; *pause* also answers after as many words that say nothing; *apart* answers from one context, and never
-from two. Some pairs are never answered from in any tree (a caption and thinking, views and thinking, …): they
-are left for the test of what the model makes of combinations it has not met.
+from two. Some pairs are never answered from in any tree (a caption and thinking, views and thinking without
+the pose, …): they are left for the test of what the model makes of combinations it has not met.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,11 @@ Node = tuple[str, str, str]  # name, parent, what it holds
 
 _POSING = ("posing", "photos", "posing")
 _SEEN = {  # without a question
-    "see": (_POSING, *((f"object{k}", "photos", f"object{k}") for k in range(MAX_OBJECTS))),
+    "see": (
+        _POSING,
+        ("caption", "posing", "caption"),
+        *((f"object{k}", "photos", f"object{k}") for k in range(MAX_OBJECTS)),
+    ),
     "chain": (_POSING,),
     "tally": (_POSING, ("caption", "posing", "caption"), ("depth", "photos", "depth")),
     "imagine": (
@@ -55,24 +59,27 @@ _DIRECT = ("direct", "question", "answer")
 _WRITTEN = {  # under a question, in every tree
     "see": (),
     "chain": (("P", "question", "pose"), ("T", "question", "think"), ("PT", "P", "think")),
-    "tally": (("T", "question", "think"),),
-    "imagine": (),
+    "tally": (("P", "question", "pose"), ("T", "question", "think"), ("PT", "P", "think")),
+    "imagine": (("P", "question", "pose"), ("PV", "P", "viewed"), ("PVT", "PV", "think")),
 }
 _ONE = {  # answers from one context
     "see": (),
     "chain": (("pose", "P", "answer"), ("think", "T", "answer")),
-    "tally": (("think", "T", "answer"), ("C", "question", "captioned"), ("caption", "C", "answer")),
+    "tally": (
+        *(("pose", "P", "answer"), ("think", "T", "answer")),
+        *(("C", "question", "captioned"), ("caption", "C", "answer")),
+    ),
     "imagine": (
         *(("V", "question", "viewed"), ("views", "V", "answer")),
         *(("C", "question", "captioned"), ("caption", "C", "answer")),
         *(("L", "question", "latent"), ("H", "question", "hidden"), ("latent", "H", "answer")),
     ),
 }
-_BOTH = {  # answers from two
+_BOTH = {  # answers from two or three
     "see": (),
     "chain": (("pose+think", "PT", "answer"), ("TP", "T", "pose"), ("think+pose", "TP", "answer")),
-    "tally": (),
-    "imagine": (),
+    "tally": (("pose+think", "PT", "answer"),),
+    "imagine": (("pose+views+think", "PVT", "answer"),),
 }
 _PAUSES = {
     "see": (),
@@ -211,7 +218,7 @@ class Forest:
                 pairs += [(start + k, to + k) for k in range(1, language.POSE_LENGTH)]
             elif label == "C":
                 pairs += [(begins[None, "caption"] + k, to + k) for k in range(captions.CAPTION_LENGTH)]
-            elif label == "V":
+            elif label in ("V", "PV"):
                 for k in range(len(views.CONTEXT)):
                     start, end = begins[None, f"view{k}"], to + k * views.LENGTH
                     pairs += [(start + j, end + j) for j in range(views.LENGTH)]

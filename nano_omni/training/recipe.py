@@ -34,10 +34,8 @@ class Recipe:
         turn
         for hops in HOPS
         for turn in (
-            ("chain", (1, 4)),
-            ("tally", ("count", "compare")),
-            ("chain", (2, 3)),
-            ("imagine", (hops,)),
+            *(("chain", (1, 4)), ("chain", (2, 3)), ("tally", ("count", "compare"))),
+            *(("chain", (1, 4)), ("chain", (2, 3)), ("imagine", (hops,))),
         )
     )
     tree: str = "full"
@@ -46,7 +44,7 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(batch=4, draw=2, steps=20, warmup=2, check_every=10, check_questions=4, see=0.0),
-    "cpu": Recipe(batch=24, draw=16, steps=7200, check_every=1800),
+    "cpu": Recipe(batch=24, draw=16, steps=8000, check_every=1000, rounds=1),
     "gpu": Recipe(
         batch=512, draw=8, budget=960, steps=0, adam=1.5e-3, warmup=150, check_every=500, check_questions=1024
     ),

@@ -73,8 +73,8 @@ def test_direct_answers_get_as_many_losses_as_any_context(group):
     weight = {name: forest.weights[k].item() for k, (_, name) in enumerate(forest.cells)}
     known = {
         "chain": {"pose", "think", "pose+think", "think+pose"},
-        "tally": {"think", "caption"},
-        "imagine": {"views", "caption", "latent"},
+        "tally": {"pose", "think", "caption", "pose+think"},
+        "imagine": {"views", "caption", "latent", "pose+views+think"},
     }
     assert weight.keys() == {"direct"} | known[group]
     assert weight["direct"] == max(weight.values())
@@ -82,7 +82,7 @@ def test_direct_answers_get_as_many_losses_as_any_context(group):
 
 @pytest.mark.parametrize("name", TREES)
 def test_every_tree_is_supervised_alike_and_its_steps_train(name):
-    answers = {"direct": (2, 2, 1), "pause": (4, 4, 1), "apart": (6, 6, 4), "full": (10, 6, 4)}
+    answers = {"direct": (2, 2, 1), "pause": (4, 4, 1), "apart": (6, 8, 4), "full": (10, 10, 5)}
     for (group, forms), count in zip(FORMS.items(), answers[name], strict=True):
         full, forest = (Forest(TINY, CPU, forms, group, one) for one in ("full", name))
         assert len(forest.context_rows) == len(full.context_rows)  # the same words to write
