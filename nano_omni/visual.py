@@ -6,7 +6,7 @@ a token begins its life near the object's word. The looks are k-means centres, f
 drawing a picture is putting the mean patch of each token in its place, and such a picture is read back
 exactly.
 
-`python -m nano_omni.visual` finds them anew (a minute); they are part of the code, not of any weights.
+`python -m nano_omni.training.codebook` finds them anew; they are part of the code, not of any weights.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from .vocabulary import CODES, OBJECT_CODES, OBJECTS, ROOM_CODES
+from .vocabulary import OBJECT_CODES, OBJECTS
 
 FILE = Path(__file__).with_name("visual.safetensors")
 GRID = 4
@@ -42,13 +42,13 @@ class Codebook:
     def tokens(self, images: Tensor, ids: Tensor, kinds: Tensor) -> Tensor:
         """Pictures (N, 3, S, S) in 0..1, their object ids (N, S, S) and the names (N, K) of those: (N, 16)
         tokens in 0 .. CODES - 1, row by row. S is a multiple of GRID * COARSE."""
-        share, mask = _dominant(ids, kinds.shape[1])  # (N, P), (N, P, C^2)
+        share, mask = dominant(ids, kinds.shape[1])  # (N, P), (N, P, C^2)
         which = share.max(-1).indices  # (N, P)
         filled = share.gather(2, which[..., None])[..., 0]
         own = mask.gather(2, which[..., None, None].expand(-1, -1, 1, mask.shape[-1]))[:, :, 0]
         look = torch.cdist(own, self.masks)
         kind = kinds.gather(1, which)
-        room = torch.cdist(_coarse(images), self.colours).argmin(-1) + OBJECT_CODES * len(OBJECTS)
+        room = torch.cdist(coarse(images), self.colours).argmin(-1) + OBJECT_CODES * len(OBJECTS)
         return torch.where(filled >= FILLS, kind * OBJECT_CODES + look.argmin(-1), room)
 
     def draw(self, tokens: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def codebook() -> Codebook:
     return Codebook(held["masks"], held["colours"], held["patches"])
 
 
-def _dominant(ids: Tensor, objects: int) -> tuple[Tensor, Tensor]:
+def dominant(ids: Tensor, objects: int) -> tuple[Tensor, Tensor]:
     """Of ids (N, S, S): shares of patches (N, P, K) and where in the patch (N, P, K, COARSE^2)."""
     side = ids.shape[-1] // (GRID * COARSE)
     one = (ids[:, None] == torch.arange(1, objects + 1, device=ids.device)[:, None, None]).float()
@@ -91,69 +91,6 @@ def _cells(small: Tensor) -> Tensor:
     return cells.permute(0, 2, 4, 1, 3, 5).flatten(4).flatten(1, 2)
 
 
-def _coarse(images: Tensor) -> Tensor:
+def coarse(images: Tensor) -> Tensor:
     """(N, 3, S, S) -> (N, P, 3 * COARSE^2)."""
     return _cells(F.avg_pool2d(images, images.shape[-1] // (GRID * COARSE))).flatten(2)
-
-
-def means(points: Tensor, count: int, rounds: int = 30, seed: int = 0) -> Tensor:
-    """k-means of (N, D): (count, D), from k-means++ starts."""
-    generator = torch.Generator().manual_seed(seed)
-    centres = points[torch.randint(len(points), (1,), generator=generator)]
-    while len(centres) < count:
-        far = torch.cdist(points, centres).amin(1).square()
-        centres = torch.cat([centres, points[torch.multinomial(far + 1e-12, 1, generator=generator)]])
-    for _ in range(rounds):
-        own = torch.cdist(points, centres).argmin(1)
-        total = torch.zeros_like(centres).index_add_(0, own, points)
-        size = own.bincount(minlength=count)[:, None]
-        centres = torch.where(size > 0, total / size.clamp(min=1), centres)
-    return centres
-
-
-@torch.no_grad()
-def find(count: int = 3072, batch: int = 256) -> Codebook:
-    """From pictures of `count` training rooms, two photos each."""
-    from .data import split_seeds
-    from .world.camera import intrinsics
-    from .world.render import render
-    from .world.scene import SHAPES, sample_scenes
-    from .world.sight import viewpoints
-
-    size = GRID * FINE
-    images, ids, kinds = [], [], []
-    for at in range(0, count, batch):
-        # Rooms far from those that training begins with.
-        scene = sample_scenes(split_seeds("train", (1 << 52) + at, min(batch, count - at)), "plain")
-        views = render(scene, viewpoints(scene), intrinsics(size, size), size, size)
-        images.append(views.images.flatten(0, 1).permute(0, 3, 1, 2))
-        ids.append(views.ids.flatten(0, 1))
-        kinds.append((scene.colour * len(SHAPES) + scene.shape).repeat_interleave(2, 0))
-    pictures, maps, names = torch.cat(images), torch.cat(ids), torch.cat(kinds)
-    share, mask = _dominant(maps, names.shape[1])
-    which = share.max(-1).indices
-    filled = share.gather(2, which[..., None])[..., 0] >= FILLS
-    own = mask.gather(2, which[..., None, None].expand(-1, -1, 1, mask.shape[-1]))[:, :, 0]
-    masks = means(own[filled][:20_000], OBJECT_CODES)
-    colours = means(_coarse(pictures)[~filled][:40_000], ROOM_CODES)
-    bare = Codebook(masks, colours, torch.zeros(CODES, 3, FINE, FINE, dtype=torch.uint8))
-    tokens = bare.tokens(pictures, maps, names).flatten()
-    patches = pictures.unfold(2, FINE, FINE).unfold(3, FINE, FINE).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-    total = torch.zeros(CODES, 3, FINE, FINE).index_add_(0, tokens, patches.contiguous())
-    mean = total / tokens.bincount(minlength=CODES).clamp(min=1)[:, None, None, None]
-    return Codebook(masks, colours, (mean * 255).round().to(torch.uint8))
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    found = find()
-    empty = int((found.patches.flatten(1).amax(1) == 0).sum())
-    tensors = {"masks": found.masks, "colours": found.colours, "patches": found.patches}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, FILE)
-    again = found.read(found.draw(torch.arange(CODES).view(-1, GRID * GRID)))
-    exact = bool((again.flatten() == torch.arange(CODES)).all())
-    print(f"{CODES} looks, {empty} never seen, read back exactly: {exact}; {FILE.stat().st_size:,} bytes")
-
-
-if __name__ == "__main__":
-    main()
