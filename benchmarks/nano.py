@@ -50,7 +50,7 @@ def plain_loop(backend: Nano, problems: list[Problem]) -> list[str]:
             photos = photos_of([image.pixels for image in x.images], model.config.photo)[None]
             _, question = tokenizer.question_words(words, x.question or "")
             pose = [INDEX["<campose>"]]
-            for may in language.POSING_GRAMMAR:
+            for may in language.POSING_GRAMMAR.words:
                 pose.append(_next(model, photos, pose, may))
             pose = [pose[0], *pose[1 + language.WORKINGS :], INDEX["</campose>"]]
             thought = [INDEX["<think>"]]

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import captions, language, views
 from .data import Rooms
 from .masks import attention_mask, photo_segments, positions
-from .model import NanoOmni, Past, causal_mask, read_photos, write
+from .model import Grammar, NanoOmni, Past, causal_mask, read_photos, write
 from .vocabulary import INDEX, nearest
 from .world.questions import Form
 
@@ -52,11 +52,13 @@ class Branches:
         x, past = self.model.run(embedded.to(past[0][0].dtype), place, mask, past)
         return (past, position + count), x
 
-    def write(self, state: State, opening: Sequence[int], length: int) -> tuple[State, Tensor]:
+    def write(
+        self, state: State, opening: Sequence[int], length: int, grammar: Grammar | None = None
+    ) -> tuple[State, Tensor]:
         """A context of `length` words that starts with `opening`: new state, words (B, length)."""
         past, position = state
         prompt = torch.tensor(opening, device=self.model.device).expand(self.batch, -1)
-        words, _, past = write(self.model, prompt, length, position, past)
+        words, _, past = write(self.model, prompt, length, position, past, grammar)
         return (past, position + length), words
 
     def think_latent(self, state: State) -> State:
@@ -171,7 +173,9 @@ def look_around(told: Branches, rows: Sequence[str] = ROWS) -> dict[str, Tensor]
     written = {"pose": pose}
     if not any("caption" in row or "views" in row for row in rows):
         return written
-    captioned, written["caption"] = told.write(posed, [INDEX["<caption>"]], captions.CAPTION_LENGTH)
+    captioned, written["caption"] = told.write(
+        posed, [INDEX["<caption>"]], captions.CAPTION_LENGTH, captions.CAPTION_GRAMMAR
+    )
     if any("views" in row for row in rows):
         drawn = [told.write(captioned, views.opening(0, *one), views.LENGTH)[1] for one in views.CONTEXT]
         written["views"] = torch.cat(drawn, dim=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import language
 from . import vocabulary as words
+from .model import Grammar
 from .vocabulary import INDEX, OBJECT_0, TwoHot
 from .world.questions.counting import reading_order
 from .world.scene import MAX_OBJECTS
@@ -25,8 +26,8 @@ DEPTHS = 4  # objects of a depth caption
 DEPTH_LENGTH = 2 * DEPTHS + 2
 NONE = INDEX["none"]
 _OR_NONE = tuple((*may, NONE) for may in language.OBJECT_GRAMMAR)
-CAPTION_GRAMMAR = _OR_NONE * MAX_OBJECTS
-DEPTH_GRAMMAR = (_OR_NONE[0], _OR_NONE[3]) * DEPTHS
+CAPTION_GRAMMAR = Grammar(_OR_NONE * MAX_OBJECTS, once=language.NAMES)  # an object is told once
+DEPTH_GRAMMAR = Grammar((_OR_NONE[0], _OR_NONE[3]) * DEPTHS, once=language.NAMES)
 
 
 def caption(seen: Sight, objects: TwoHot) -> TwoHot:

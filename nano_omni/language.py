@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from . import vocabulary as words
+from .model import Grammar
 from .vocabulary import INDEX, OBJECT_0, TwoHot
 from .world import camera
 from .world.questions import Form, Question, chains, comparing, counting
@@ -211,20 +212,22 @@ def join(parts: Sequence[TwoHot]) -> TwoHot:
 
 
 # What the words between <campose> and </campose> may be, read and written.
-_NAMES = range(OBJECT_0, OBJECT_0 + len(words.OBJECTS))
+NAMES = range(OBJECT_0, OBJECT_0 + len(words.OBJECTS))
 _DIRECTIONS = range(words.DIRECTION_0, words.DIRECTION_0 + words.DIRECTIONS)
 _DISTANCES = range(words.DISTANCE_0, words.DISTANCE_0 + words.DISTANCES)
 _OFFSETS = range(words.OFFSET_0, words.OFFSET_0 + words.OFFSETS)
 OBJECT_GRAMMAR = (
-    *(_NAMES, (INDEX["photo1"], INDEX["photo2"]), _DIRECTIONS, _DISTANCES),
+    *(NAMES, (INDEX["photo1"], INDEX["photo2"]), _DIRECTIONS, _DISTANCES),
     *(_OFFSETS, _OFFSETS),
 )
 POSE_GRAMMAR = (_OFFSETS, _OFFSETS, _DIRECTIONS)
 _QUARTERS = range(words.DIRECTION_0, words.DIRECTION_0 + words.DIRECTIONS // 4)
-POSING_GRAMMAR = (
-    *((*may, INDEX["none"]) for may in (_NAMES, *(_DIRECTIONS, _DISTANCES) * 2)),
-    *(_QUARTERS,) * 2,
-    *POSE_GRAMMAR,
+POSING_GRAMMAR = Grammar(
+    (
+        *((*may, INDEX["none"]) for may in (NAMES, *(_DIRECTIONS, _DISTANCES) * 2)),
+        *(_QUARTERS,) * 2,
+        *POSE_GRAMMAR,
+    )
 )
 
 

@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -312,15 +312,41 @@ def causal_mask(past: int, now: int, device: torch.device | str | None = None) -
     return torch.ones(now, past + now, dtype=torch.bool, device=device).tril(past)
 
 
+class Grammar(NamedTuple):
+    """What may be written: for each word in turn the words that it may be; those of `once` no second time."""
+
+    words: tuple[Sequence[int], ...]
+    once: Sequence[int] = ()
+
+
+def allowed(logits: Tensor, said: Tensor, grammar: Grammar) -> Tensor:
+    """Logits (B, vocabulary) of what may follow the words `said` (B, n); unchanged where the grammar ends."""
+    if said.shape[1] >= len(grammar.words):
+        return logits
+    mask = torch.full_like(logits, -torch.inf)
+    mask[:, list(grammar.words[said.shape[1]])] = 0.0
+    if grammar.once and said.shape[1]:
+        repeated = torch.zeros_like(mask, dtype=torch.bool).scatter(1, said, True)
+        others = torch.ones(mask.shape[1], dtype=torch.bool, device=mask.device)
+        others[list(grammar.once)] = False
+        mask = mask.masked_fill(repeated & ~others, -torch.inf)
+    return logits + mask
+
+
 @torch.no_grad()
 def write(
-    model: NanoOmni, prompt: Tensor, length: int, position: int, past: Past
+    model: NanoOmni,
+    prompt: Tensor,
+    length: int,
+    position: int,
+    past: Past,
+    grammar: Grammar | None = None,
 ) -> tuple[Tensor, Tensor, Past]:
     """Greedy batched decoding with a cache.
 
-    prompt (B, n): words that open the segment; length: words in all. position: of the first of them;
-    past: of what was read before. Returns all words (B, length), the logits after the last of them
-    (B, vocabulary) and the past with the segment in it.
+    prompt (B, n): words that open the segment; length: words in all; grammar: of those after the prompt.
+    position: of the first of them; past: of what was read before. Returns all words (B, length), the logits
+    after the last of them (B, vocabulary) and the past with the segment in it.
     """
     words, new = prompt, prompt
     while True:
@@ -331,7 +357,8 @@ def write(
         logits = model.head(x[:, -1])
         if words.shape[1] >= length:
             return words, logits, past
-        new = logits.argmax(-1, keepdim=True)
+        may = logits if grammar is None else allowed(logits, words[:, prompt.shape[1] :], grammar)
+        new = may.argmax(-1, keepdim=True)
         words = torch.cat([words, new], dim=1)
 
 

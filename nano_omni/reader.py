@@ -21,7 +21,7 @@ from xxhash import xxh3_128_digest
 
 from .language import LATENTS
 from .masks import attention_mask, photo_segments, positions
-from .model import NanoOmni, Past, causal_mask
+from .model import Grammar, NanoOmni, Past, allowed, causal_mask
 from .vocabulary import INDEX, WRITABLE
 from .world.randomness import uniform
 
@@ -148,7 +148,7 @@ class Reader:
         return [found[i] for i in range(len(nodes))]
 
     def settled(
-        self, nodes: Sequence[Node], opening: Sequence[int], closing: str, grammar: Sequence[Sequence[int]]
+        self, nodes: Sequence[Node], opening: Sequence[int], closing: str, grammar: Grammar
     ) -> list[Written]:
         """What the model writes there where nothing is left to chance: written once, then remembered."""
         keys = [_continued(node, opening) for node in nodes]
@@ -175,13 +175,13 @@ class Reader:
         most: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
-        grammar: Sequence[Sequence[int]] | None = None,
+        grammar: Grammar | None = None,
     ) -> list[Written]:
         """Each node continued by what the model writes after the words `opening`, up to `closing` or `most`
-        words, of which the last is then `closing`. grammar: for each word in turn those it may be; then
-        `closing`. Without one any of vocabulary.WRITABLE may be written."""
+        words, of which the last is then `closing`. With a grammar just as many words as it has, and
+        `closing`; without one any of vocabulary.WRITABLE may be written."""
         if grammar is not None:
-            most = len(grammar) + 1
+            most = len(grammar.words) + 1
         drawn = torch.tensor(seeds if seeds is not None else [0] * len(nodes), device=self.model.device)
         found: dict[int, Written] = {}
         for group in _alike([(node, 0) for node in nodes]):
@@ -198,7 +198,7 @@ class Reader:
         most: int,
         temperature: float,
         seeds: Tensor,
-        grammar: Sequence[Sequence[int]] | None,
+        grammar: Grammar | None,
     ) -> list[Written]:
         opening, closing = tags
         model, past = self.model, _together(nodes)
@@ -215,8 +215,8 @@ class Reader:
             logits = model.head(x[:, -1]).float()
             if grammar is None:
                 logits = logits + free
-            elif words.shape[1] < len(grammar):
-                logits = logits + _only(grammar[words.shape[1]], logits)
+            else:
+                logits = allowed(logits, words, grammar)
             if words.shape[1] + 1 >= most:
                 new = torch.full_like(new, closing)
             else:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .model import Grammar
 from .visual import GRID, codebook
 from .vocabulary import CODE_0, CODES, DIRECTION_0, DIRECTIONS, INDEX
 from .world import camera
@@ -27,7 +28,7 @@ _TURNS = {"up": (0.0, -1.0), "down": (0.0, 1.0), "left": (1.0, 0.0), "right": (-
 WIDE = 75.0  # degrees to either side that are shown as context: with the photo, most of what is around
 DEGREES = (30.0, 45.0, 60.0, WIDE)
 CONTEXT = (("left", WIDE), ("right", WIDE))  # of photo 1
-GRAMMAR = (range(CODE_0, CODE_0 + CODES),) * PATCHES  # what is written after the opening words
+GRAMMAR = Grammar((range(CODE_0, CODE_0 + CODES),) * PATCHES)  # what is written after the opening words
 
 
 def looking(c2w: Tensor, look: Sequence[str], degrees: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from nano_omni import familiarity, tokenizer
 from nano_omni.config import CONFIGS
 from nano_omni.language import pose_words
 from nano_omni.model import NanoOmni
+from nano_omni.vocabulary import OBJECTS
 from primitives.answers import answer_entropy, spatial
 from primitives.backends.nano import Nano, UnwaryNano, rooms
 from primitives.backends.nano.weights import Loaded
@@ -333,3 +334,11 @@ def test_thinking_is_text_of_the_models_own_words(nano, asked):
     thought = executor(nano, ["text_think"]).run(asked[0]).entries[0].value
     assert isinstance(thought, Text) and thought.kind == "think"
     assert tokenizer.encode_words(tokenizer.build(), thought.text)
+
+
+def test_a_caption_tells_of_an_object_once(nano, asked):
+    for x in asked[:4]:  # whatever random weights would say again and again
+        run = executor(nano, ["detailed_caption", "depth_caption"]).run(x)
+        for entry in run.entries:
+            named = [name for name in OBJECTS if name in entry.value.text]
+            assert named and all(entry.value.text.count(name) == 1 for name in named)
