@@ -20,7 +20,8 @@ State = tuple[Past, int]  # what was read, and the position of the word that com
 
 OWN = (
     *("pose", "thinking", "pose + thinking", "thinking + pose", "caption", "views", "latent"),
-    *("pause", "caption + thinking", "views + thinking", "pose + views + thinking"),
+    *("pause", "caption + thinking", "views + thinking"),
+    *("pose + views + thinking", "pose + caption + thinking"),
 )
 ORACLE = ("oracle pose", "oracle thinking", "oracle pose + thinking", "oracle caption", "oracle views")
 SHUFFLED = ("shuffled pose", "shuffled thinking", "shuffled pose + thinking", "shuffled views")
@@ -130,6 +131,8 @@ def unroll(
                 return thought(after(written["views"]))
             case "pose + views + thinking":
                 return thought(after(given_pose(written["pose"]), written["views"]))
+            case "pose + caption + thinking":
+                return thought(after(given_pose(written["pose"]), written["caption"]))
             case "latent":
                 return told.think_latent(question)
             case "pause":

@@ -2,12 +2,11 @@
 
 `python -m nano_omni.evaluation --weights DIR --n 4000`
 
-Rows: direct; with what it writes itself, pose, thinking, caption, views, latents and some of them together
-(a caption or views and then thinking were never trained together); pauses in place of words; from an oracle
-(the truth, rounded to words); shuffled (another room's numbers); with blank photos. Contexts are written
-word by word with a cache, those without a question before it is read. Each column has n questions of the
-test split, as many with each answer. Baselines that see only the question: the majority, and a network
-trained on the words.
+Rows: direct; with what it writes itself, pose, thinking, caption, views, latents and some of them together;
+pauses in place of words; from an oracle (the truth, rounded to words); shuffled (another room's numbers);
+with blank photos. Contexts are written word by word with a cache, those without a question before it is
+read. Each column has n questions of the test split, as many with each answer. Baselines that see only the
+question: the majority, and a network trained on the words.
 """
 
 import argparse

@@ -16,11 +16,10 @@ rooms of a batch share one layout: shapes never change, and a question that a sc
 out by its weight.
 
 A step takes one of GROUPS, so that a sequence stays short: chains of hops, tallies (counting, comparing),
-imagination (views, captions and latents as context). The controls are trees of their own (TREES), trained in
-the same way: *direct* writes all the same contexts, so it is supervised as much, and never answers from
-them; *pause* also answers after as many words that say nothing; *apart* answers from one context, and never
-from two. Some pairs are never answered from in any tree (a caption and thinking, views and thinking without
-the pose, …): they are left for the test of what the model makes of combinations it has not met.
+and questions of any form after views, hidden states, captions, with thinking behind them. The controls are
+trees of their own (TREES), trained in the same way: *direct* writes all the same contexts, so it is
+supervised as much, and never answers from them; *pause* also answers after as many words that say nothing;
+*apart* answers from one context, and never from two: what it makes of two is what emerges.
 """
 
 from collections.abc import Sequence
@@ -41,52 +40,45 @@ from ..world.scene import MAX_OBJECTS
 Node = tuple[str, str, str]  # name, parent, what it holds
 
 _POSING = ("posing", "photos", "posing")
+_CAPTION = ("caption", "posing", "caption")
+_VIEWS = tuple((f"view{k}", "caption", f"view{k}") for k in range(len(views.CONTEXT) + 1))
 _SEEN = {  # without a question
-    "see": (
-        _POSING,
-        ("caption", "posing", "caption"),
-        *((f"object{k}", "photos", f"object{k}") for k in range(MAX_OBJECTS)),
-    ),
+    "see": (_POSING, _CAPTION, *((f"object{k}", "photos", f"object{k}") for k in range(MAX_OBJECTS))),
     "chain": (_POSING,),
-    "tally": (_POSING, ("caption", "posing", "caption"), ("depth", "photos", "depth")),
-    "imagine": (
-        _POSING,
-        ("caption", "posing", "caption"),
-        *((f"view{k}", "caption", f"view{k}") for k in range(len(views.CONTEXT) + 1)),
-    ),
+    "tally": (_POSING, _CAPTION, ("depth", "photos", "depth")),
+    "views": (_POSING, _CAPTION, *_VIEWS),
+    "latent": (_POSING, _CAPTION, *_VIEWS),
+    "caption": (_POSING, _CAPTION, ("depth", "photos", "depth")),
+    "told": (_POSING, _CAPTION),
 }
 _DIRECT = ("direct", "question", "answer")
+_THINKING = (("P", "question", "pose"), ("T", "question", "think"), ("PT", "P", "think"))
 _WRITTEN = {  # under a question, in every tree
     "see": (),
-    "chain": (("P", "question", "pose"), ("T", "question", "think"), ("PT", "P", "think")),
-    "tally": (("P", "question", "pose"), ("T", "question", "think"), ("PT", "P", "think")),
-    "imagine": (("P", "question", "pose"), ("PV", "P", "viewed"), ("PVT", "PV", "think")),
+    "chain": _THINKING,
+    "tally": _THINKING,
+    "views": (("P", "question", "pose"), ("PV", "P", "viewed"), ("PVT", "PV", "think")),
+    "latent": (("V", "question", "viewed"), ("VT", "V", "think")),
+    "caption": (("C", "question", "captioned"), ("CT", "C", "think")),
+    "told": (("P", "question", "pose"), ("PC", "P", "captioned"), ("PCT", "PC", "think")),
 }
 _ONE = {  # answers from one context
-    "see": (),
     "chain": (("pose", "P", "answer"), ("think", "T", "answer")),
-    "tally": (
-        *(("pose", "P", "answer"), ("think", "T", "answer")),
-        *(("C", "question", "captioned"), ("caption", "C", "answer")),
-    ),
-    "imagine": (
-        *(("V", "question", "viewed"), ("views", "V", "answer")),
-        *(("C", "question", "captioned"), ("caption", "C", "answer")),
-        *(("L", "question", "latent"), ("H", "question", "hidden"), ("latent", "H", "answer")),
-    ),
+    "tally": (("pose", "P", "answer"), ("think", "T", "answer")),
+    "views": (("V", "question", "viewed"), ("views", "V", "answer")),
+    "latent": (("L", "question", "latent"), ("H", "question", "hidden"), ("latent", "H", "answer")),
+    "caption": (("caption", "C", "answer"),),
 }
 _BOTH = {  # answers from two or three
-    "see": (),
     "chain": (("pose+think", "PT", "answer"), ("TP", "T", "pose"), ("think+pose", "TP", "answer")),
     "tally": (("pose+think", "PT", "answer"),),
-    "imagine": (("pose+views+think", "PVT", "answer"),),
+    "views": (("pose+views+think", "PVT", "answer"),),
+    "latent": (("views+think", "VT", "answer"),),
+    "caption": (("caption+think", "CT", "answer"),),
+    "told": (("pose+caption+think", "PCT", "answer"),),
 }
-_PAUSES = {
-    "see": (),
-    "chain": (("W", "question", "pause"), ("pause", "W", "answer")),
-    "tally": (("W", "question", "pause"), ("pause", "W", "answer")),
-    "imagine": (),
-}
+_PAUSE = (("W", "question", "pause"), ("pause", "W", "answer"))
+_PAUSES = {"chain": _PAUSE, "tally": _PAUSE}
 GROUPS = tuple(_SEEN)
 TREES = ("full", "direct", "pause", "apart")
 _ANSWER_WEIGHT = {"think+pose": 0.5}  # the less usual order; 1 for all others
@@ -102,10 +94,10 @@ def tree(group: str, name: str) -> tuple[Node, ...]:
         raise ValueError(f"a group is one of {', '.join(GROUPS)}, not {group!r}")
     nodes = (_DIRECT, *_WRITTEN[group])
     if name in ("full", "apart"):
-        nodes += _ONE[group]
+        nodes += _ONE.get(group, ())
     if name == "full":
-        nodes += _BOTH[group]
-    return nodes + _PAUSES[group] if name == "pause" else nodes
+        nodes += _BOTH.get(group, ())
+    return nodes + _PAUSES.get(group, ()) if name == "pause" else nodes
 
 
 def length_of(what: str, form: Form | None) -> int:
@@ -216,7 +208,7 @@ class Forest:
             if label in ("P", "TP"):  # the last words of a pose that was worked out
                 start = begins[None, "posing"] + language.WORKINGS
                 pairs += [(start + k, to + k) for k in range(1, language.POSE_LENGTH)]
-            elif label == "C":
+            elif label in ("C", "PC"):
                 pairs += [(begins[None, "caption"] + k, to + k) for k in range(captions.CAPTION_LENGTH)]
             elif label in ("V", "PV"):
                 for k in range(len(views.CONTEXT)):

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..world.questions import HOPS, Form
+from ..world.questions import FORMS, Form
+
+_AFTER = ("views", "caption", "latent", "told")  # groups that ask one form of question at a time
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Recipe:
     check_questions: int = 256
     groups: tuple[tuple[str, tuple[Form, ...]], ...] = tuple(
         turn
-        for hops in HOPS
+        for k in range(len(_AFTER) * len(FORMS))
         for turn in (
             *(("chain", (1, 4)), ("chain", (2, 3)), ("tally", ("count", "compare"))),
-            *(("chain", (1, 4)), ("chain", (2, 3)), ("imagine", (hops,))),
+            *(("chain", (1, 4)), ("chain", (2, 3)), (_AFTER[k % len(_AFTER)], (FORMS[k // len(_AFTER)],))),
         )
     )
     tree: str = "full"
@@ -44,7 +46,7 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(batch=4, draw=2, steps=20, warmup=2, check_every=10, check_questions=4, see=0.0),
-    "cpu": Recipe(batch=24, draw=16, steps=8000, check_every=1000, rounds=1),
+    "cpu": Recipe(batch=24, draw=16, steps=10_000, check_every=1000, rounds=1),
     "gpu": Recipe(
         batch=512, draw=8, budget=960, steps=0, adam=1.5e-3, warmup=150, check_every=500, check_questions=1024
     ),

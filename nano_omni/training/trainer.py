@@ -16,7 +16,10 @@ from .forest import Forest, losses
 from .muon import Muon, split_parameters
 from .recipe import Recipe
 
-CHECKED = ("direct", "pose", "thinking", "pose + thinking", "caption", "views", "latent", "pause")
+CHECKED = (
+    *("direct", "pose", "thinking", "pose + thinking", "pose + views + thinking"),
+    *("caption", "views", "latent", "pause"),
+)
 
 
 class Trainer:
