@@ -26,30 +26,51 @@ class OfPhoto(BaseModel):
     writes=DepthMap,
     needs=DepthEstimator,
     parameters=OfPhoto,
+    batched=True,
     stochastic=True,
     applies=a_photo,
 )
-def depth_estimate(view: View, estimator: DepthEstimator) -> DepthMap:
+def depth_estimate(views: list[View], estimator: DepthEstimator) -> list[DepthMap | Exception]:
     """Estimate how far each pixel is; a camera pose in the context is used, not estimated again."""
-    return _estimated(view, estimator, view.parameters.photo)
+    return _estimated(views, estimator, views[0].parameters.photo)
 
 
-@decoder(task="depth", writes=DepthMap, needs=DepthEstimator, stochastic=True, applies=a_photo)
-def depth(view: View, estimator: DepthEstimator) -> DepthMap:
+@decoder(task="depth", writes=DepthMap, needs=DepthEstimator, batched=True, stochastic=True, applies=a_photo)
+def depth(views: list[View], estimator: DepthEstimator) -> list[DepthMap | Exception]:
     """Depth of the first photo: the context's, or, where there is none, one made now."""
-    standing = [found for found in view.current(DepthMap) if found.photo == 0]
-    if standing:
-        view.charge(0)
-        return standing[-1]
-    return _estimated(view, estimator, 0)
+    outcomes: list[DepthMap | Exception | None] = []
+    for view in views:
+        standing = [found for found in view.current(DepthMap) if found.photo == 0]
+        outcomes.append(standing[-1] if standing else None)
+        if standing:
+            view.charge(0)
+    asking = [view for view, found in zip(views, outcomes, strict=True) if found is None]
+    made = iter(_estimated(asking, estimator, 0) if asking else ())
+    return [next(made) if found is None else found for found in outcomes]
 
 
-def _estimated(view: View, estimator: DepthEstimator, photo: int) -> DepthMap:
+def _estimated(views: list[View], estimator: DepthEstimator, photo: int) -> list[DepthMap | Exception]:
+    """The estimator's answers, in one call, for those views that have such a photo."""
+    requests: list[DepthRequest] = []
+    outcomes: list[Exception | None] = []
+    for view in views:
+        try:
+            requests.append(_request(view, photo))
+            outcomes.append(None)
+        except InputError as error:
+            outcomes.append(error)
+    asking = [view for view, outcome in zip(views, outcomes, strict=True) if outcome is None]
+    seeds = [view.seed for view in asking]
+    made = iter(estimator.estimate_depth(requests, seeds=seeds) if requests else ())
+    return [next(made) if outcome is None else outcome for outcome in outcomes]
+
+
+def _request(view: View, photo: int) -> DepthRequest:
     count = len(view.images)
     if photo >= count:
         raise InputError(f"there is no photo {photo + 1}: there are {count}")
     other = next((i for i in range(count) if i != photo), None)
-    request = DepthRequest(
+    return DepthRequest(
         view.images[photo],
         view.camera(photo),
         None if other is None else view.images[other],
@@ -57,10 +78,6 @@ def _estimated(view: View, estimator: DepthEstimator, photo: int) -> DepthMap:
         None if other is None else _pose_between(view, photo, other),
         photo,
     )
-    (made,) = estimator.estimate_depth([request], seeds=[view.seed])
-    if isinstance(made, Exception):
-        raise made
-    return made
 
 
 def _pose_between(view: View, source: int, target: int) -> CameraPose | None:

@@ -17,13 +17,14 @@ AROUND: tuple[Direction, ...] = ("up", "down", "left", "right")
 
 
 class Looking(BaseModel):
-    """Which photo to look around in (from 0), in which directions, and how far."""
+    """Which photo to look around in (from 0), in which directions, and how far (None: as far as the backend
+    does of its own)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     photo: Annotated[int, Field(ge=0)] = 0
     directions: Annotated[tuple[Direction, ...], Field(min_length=1)] = AROUND
-    degrees: Annotated[float, Field(gt=0, lt=90)] = 30.0
+    degrees: Annotated[float, Field(gt=0, lt=90)] | None = None
 
 
 def a_photo(problem: Problem) -> str | None:
@@ -35,7 +36,7 @@ def a_photo(problem: Problem) -> str | None:
     writes=NovelViews,
     needs=ViewSynthesizer,
     parameters=Looking,
-    presets={"second": {"photo": 1}},
+    presets={"second": {"photo": 1}, "sides": {"directions": ("left", "right")}},
     batched=True,
     stochastic=True,
     applies=a_photo,
@@ -54,6 +55,7 @@ def novel_view_synthesis(
             looking.directions,
             degrees=looking.degrees,
             index=looking.photo,
+            photos=tuple(view.images),
         ),
     )
 
@@ -85,7 +87,12 @@ def novel_view(views: list[View], synthesizer: ViewSynthesizer) -> list[NovelVie
         depths = [d for d in view.current(DepthMap) if d.photo == 0]
         look = view.look or (() if view.pose is not None else AROUND)
         return ViewRequest(
-            _photo(view, 0), view.camera(0), look, view.pose, depths[-1] if depths else None
+            _photo(view, 0),
+            view.camera(0),
+            look,
+            view.pose,
+            depths[-1] if depths else None,
+            photos=tuple(view.images),
         )
 
     return _asked(views, synthesizer, request)

@@ -48,6 +48,7 @@ class Action:
             name, primitive.cost if isinstance(primitive.cost, Cost) else primitive.cost(parameters)
         )
         self.always = missing is None and self.cost is FREE and primitive.applies is None
+        self.meters = tuple(filter(_counts, dict.fromkeys(providers)))
         limits = [int(getattr(provider, "max_batch", primitive.max_batch)) for provider in providers]
         self.max_batch = min([primitive.max_batch, *limits])
         self._fields = primitive.fields + (("seed",) if primitive.stochastic else ())
@@ -103,6 +104,12 @@ class Action:
             return applies(problem)
         except Exception as error:
             return f"its `applies` raised {type(error).__name__}: {error}"
+
+
+def _counts(backend: Any) -> bool:
+    """Whether it says how many tokens it read. Its property is not asked for: that may load a model."""
+    own: dict[str, Any] = getattr(backend, "__dict__", {})
+    return "reading" in own or any("reading" in vars(kind) for kind in type(backend).__mro__)
 
 
 def bind(

@@ -70,15 +70,19 @@ class DepthRequest(msgspec.Struct, frozen=True, eq=False):
 
 class ViewRequest(msgspec.Struct, frozen=True, eq=False):
     """A photo and the views wanted of its scene: named directions, and / or a camera in its frame.
-    depth: the photo's, if known."""
+
+    degrees: how far to look in those directions; None leaves it to the backend, which says what it took in
+    the views' poses. depth: the photo's, if known. photos: all of the problem, of which this one is number
+    `index`, for who can see in one what lies beyond the edge of another."""
 
     photo: Image
     camera: Intrinsics | None = None
     directions: tuple[str, ...] = ()
     pose: CameraPose | None = None
     depth: DepthMap | None = None
-    degrees: float = 30.0
+    degrees: float | None = None
     index: int = 0
+    photos: tuple[Image, ...] = ()
 
 
 @runtime_checkable
@@ -173,7 +177,8 @@ class Backend(Protocol):
     """What stands behind the capabilities. `provides` lists the protocols it implements.
 
     A model that reads only contexts of its own kind says `unified = True`: it is then not mixed with other
-    backends unless they are named.
+    backends unless they are named. One that remembers what it has read has a `reading`, a `cost.Reading` of
+    all its tokens so far: each run then reports its share.
     """
 
     name: str

@@ -48,18 +48,44 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
 
 
 FREE = Cost()
-
-
-
 _ROUNDING = 1e-9  # dollars: 0.3 - 0.1 - 0.1 is a little less than 0.1
+
+
+class Reading(msgspec.Struct, gc=False):
+    """Tokens that models ran over: prefilled, read for the first time; reused, found as they were read
+    before; written. Of a backend: since it was made. Of a run: its share, a batch's shared evenly."""
+
+    prefilled: float = 0.0
+    reused: float = 0.0
+    written: float = 0.0
+
+    def __add__(self, other: Reading) -> Reading:
+        return Reading(
+            self.prefilled + other.prefilled, self.reused + other.reused, self.written + other.written
+        )
+
+    def since(self, before: Reading, samples: int = 1) -> Reading:
+        """What was added, for each of `samples`."""
+        return Reading(
+            (self.prefilled - before.prefilled) / samples,
+            (self.reused - before.reused) / samples,
+            (self.written - before.written) / samples,
+        )
+
+    def __str__(self) -> str:
+        read = f"{self.prefilled:,.0f} tokens prefilled, {self.reused:,.0f} reused"
+        return f"{read}, {self.written:,.0f} written"
+
 
 class Spent(msgspec.Struct, gc=False):
     """What a run really took: seconds of wall clock inside calls (a batch's time shared evenly by its
-    samples), calls computed, and calls answered by the memo or the journal."""
+    samples), calls computed, and calls answered by the memo or the journal; reading: of backends that count
+    what they read, None without one."""
 
     seconds: float = 0.0
     computed: int = 0
     hits: int = 0
+    reading: Reading | None = None
 
 
 class Budget(BaseModel):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
-from unroller.cost import FREE, Cost
+from unroller.cost import FREE, Cost, Reading
 from unroller.faults import ContractError, PluginError, UndeclaredRead
 from unroller.fingerprint import fingerprint
 from unroller.problem import FIELDS, Problem
@@ -214,6 +214,7 @@ class View(msgspec.Struct, eq=False, gc=False):
     _workspace: Workspace
     _id: bytes
     charged: Cost | None = None
+    reading: Reading | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name in self._of.fields:

@@ -19,6 +19,7 @@ import numpy as np
 
 from unroller.actions import Action
 from unroller.arrays import Array, all_finite, is_array
+from unroller.cost import Reading
 from unroller.declare import View
 from unroller.faults import CallTimeout, NotFinite, TransientError, WrongBatch, WrongType
 from unroller.values import Value, array_fields
@@ -52,6 +53,31 @@ class InlineEngine:
 
 def perform(action: Action, views: list[View]) -> list[Any]:
     """One outcome a view: a checked value, or a Failure. Never raises an Exception."""
+    if action.meters:
+        return _metered(action, views)
+    return _performed(action, views)
+
+
+def _metered(action: Action, views: list[View]) -> list[Any]:
+    """The same by backends that count what they read: every view gets its share."""
+    before = [_reading(meter) for meter in action.meters]
+    outcomes = _performed(action, views)
+    share = Reading()
+    for meter, then in zip(action.meters, before, strict=True):
+        share += _reading(meter).since(then, len(views))
+    for view in views:
+        view.reading = share
+    return outcomes
+
+
+def _reading(backend: Any) -> Reading:
+    try:
+        return cast(Reading, backend.reading)
+    except Exception:  # weights that cannot be loaded: the call itself will say so
+        return Reading()
+
+
+def _performed(action: Action, views: list[View]) -> list[Any]:
     try:
         outcomes = _attempt(action, views)
     except Exception as error:

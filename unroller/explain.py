@@ -43,6 +43,8 @@ def explain(run: Run, contributions: bool = True) -> str:
         else:
             lines.append("No output: decoding failed.")
     lines.append(f"Charged {run.cost}; {run.seconds:.2f} s, {run.spent.hits} memo hits.")
+    if run.spent.reading is not None:
+        lines.append(f"Read: {run.spent.reading}.")
     if contributions and run.entries and run.output is not None:
         try:
             shares = run.contributions()

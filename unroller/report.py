@@ -120,6 +120,10 @@ def _stats(run: Run) -> list[tuple[str, str, str]]:
         ),
         ("Memo", f"{spent.hits} hit{'' if spent.hits == 1 else 's'}", f"{spent.computed} computed"),
     ]
+    if spent.reading is not None:
+        read = spent.reading
+        more_read = f"{read.reused:,.0f} reused, {read.written:,.0f} written"
+        stats.append(("Read", f"{read.prefilled:,.0f} tokens", more_read))
     if run.faults:
         kinds = ", ".join(dict.fromkeys(fault.kind for fault in run.faults))
         count = len(run.faults)

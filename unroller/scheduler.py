@@ -444,6 +444,9 @@ class Scheduler:
         spent = lane.spent
         spent.seconds += seconds
         spent.computed += 1
+        reading = job.view.reading
+        if reading is not None:
+            spent.reading = reading if spent.reading is None else spent.reading + reading
         step = lane.step - 1 if slot >= 0 else lane.step
         if slot == PROBE:
             event: Any = Measured(id, action.primitive.name, value, step, cost, seconds)

@@ -482,13 +482,21 @@ class NovelViews(Value, frozen=True, eq=False):
         _need(self.poses is None or len(self.poses) == count, f"{count} views need as many poses")
         _check_mask("NovelViews.valid", self.valid, tuple(self.views.shape[:3]))
 
+    def _turned(self, view: int) -> str:
+        """How far, where that is known and the camera only turned: ' 30°'."""
+        if self.poses is None:
+            return ""
+        moved, turned = self.poses[view]
+        degrees = math.degrees(math.hypot(*turned))
+        return "" if any(moved) or not degrees else f" {degrees:.4g}°"
+
     def words(self) -> str:
         return f"views of photo {self.photo + 1} looking {', '.join(self.directions)}"
 
     def render(self) -> tuple[Segment, ...]:
         segments: list[Segment] = []
         for i, direction in enumerate(self.directions):
-            caption = f"Photo {self.photo + 1}, looking {escape(direction)}:"
+            caption = f"Photo {self.photo + 1}, looking {escape(direction)}{self._turned(i)}:"
             segments.append(TextSegment(caption))
             segments.append(ImageSegment(cast(Any, self.views)[i], caption + " (a synthesised view)"))
         return tuple(segments)

@@ -29,6 +29,7 @@ from unroller.faults import InputError, MissingCapability
 from unroller.problem import Intrinsics
 from unroller.values import CameraPose, DepthMap, Image, NovelViews
 
+DEGREES = 30.0  # a look to the side, where nothing else is said
 DEFAULT_FOV = 60.0
 """Degrees across the longer side, where neither the problem nor EXIF knows: a phone's main camera has
 about 65, a normal lens 47."""
@@ -82,10 +83,10 @@ class Classical:
         return _each(self._views, zip(requests, seeds, strict=True))
 
     def _pose(self, pair: PhotoPair, seed: int) -> CameraPose:
-        found = self._matched(pair, seed)
+        found = self.matched(pair, seed)
         cameras = {
-            "first": _camera(pair.first, pair.first_camera),
-            "second": _camera(pair.second, pair.second_camera),
+            "first": camera_of(pair.first, pair.first_camera),
+            "second": camera_of(pair.second, pair.second_camera),
         }
         assumed = [which for which, camera in cameras.items() if camera.source == "default"]
         notes = [found.note] if found.note else []
@@ -112,7 +113,7 @@ class Classical:
         pose, points = request.pose, None
         if pose is None:
             pair = PhotoPair(request.photo, request.second, request.camera, request.second_camera)
-            found = self._matched(pair, seed)
+            found = self.matched(pair, seed)
             rotation, translation = found.rotation, found.translation
             points = (found.points_a, found.points_b)
         else:
@@ -120,8 +121,8 @@ class Classical:
         depth, valid, _, _ = two_view_depth(
             _pixels(request.photo),
             _pixels(request.second),
-            _camera(request.photo, request.camera).matrix,
-            _camera(request.second, request.second_camera).matrix,
+            camera_of(request.photo, request.camera).matrix,
+            camera_of(request.second, request.second_camera).matrix,
             rotation,
             translation,
             points,
@@ -133,7 +134,7 @@ class Classical:
         from primitives.backends.pinhole import shrunk
         from primitives.backends.view_warp import rotate_view, warp_by_depth, warp_by_rotation
 
-        k = _camera(request.photo, request.camera).matrix
+        k = camera_of(request.photo, request.camera).matrix
         pixels, k = shrunk(_pixels(request.photo), k, LONGEST_VIEW)
         views: list[tuple[Any, Any]] = []
         poses: list[tuple[tuple[float, float, float], tuple[float, float, float]]] = []
@@ -142,7 +143,8 @@ class Classical:
             if direction not in DIRECTIONS:
                 known = ", ".join(DIRECTIONS)
                 raise InputError(f"no direction is called {direction!r}: choose among {known}")
-            right, up = (sign * math.radians(request.degrees) for sign in DIRECTIONS[direction])
+            turn = math.radians(DEGREES if request.degrees is None else request.degrees)
+            right, up = (sign * turn for sign in DIRECTIONS[direction])
             views.append(rotate_view(pixels, k, yaw=right, pitch=up))
             poses.append(((0.0, 0.0, 0.0), (up, right, 0.0)))
             names.append(direction)
@@ -170,13 +172,13 @@ class Classical:
             tuple(poses),
         )
 
-    def _matched(self, pair: PhotoPair, seed: int) -> Any:
+    def matched(self, pair: PhotoPair, seed: int) -> Any:
         """The relative pose of a pair, remembered. Raises GeometryError, remembered too."""
         from primitives.backends.two_view import relative_pose
 
         first, second = _pixels(pair.first), _pixels(pair.second)
-        k_a = _camera(pair.first, pair.first_camera).matrix
-        k_b = _camera(pair.second, pair.second_camera).matrix
+        k_a = camera_of(pair.first, pair.first_camera).matrix
+        k_b = camera_of(pair.second, pair.second_camera).matrix
         arrays = (first, second, k_a, k_b)
         key = (*map(_content, arrays), str([array.shape for array in arrays]).encode())
         found = self._poses.get(key)
@@ -234,5 +236,5 @@ def _content(array: np.ndarray[Any, Any]) -> bytes:
     return xxh3_128_digest(np.ascontiguousarray(array).data)
 
 
-def _camera(photo: Image, known: Intrinsics | None) -> Intrinsics:
+def camera_of(photo: Image, known: Intrinsics | None) -> Intrinsics:
     return known if known is not None else Intrinsics.default(*photo.size, fov_degrees=DEFAULT_FOV)

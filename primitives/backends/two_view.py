@@ -122,7 +122,7 @@ def relative_pose(
         points_a, points_b, small_K_a, small_K_b, small_a.shape[:2], small_b.shape[:2], seed
     )
     same = np.array_equal(image_a, image_b) and np.allclose(K_a, K_b)
-    return _at_full_size(pose, image_a.shape, small_a.shape, image_b.shape, small_b.shape, same)
+    return at_full_size(pose, image_a.shape, small_a.shape, image_b.shape, small_b.shape, same)
 
 
 def pose_from_matches(
@@ -433,7 +433,7 @@ def _no_overlap(matches: int, fits: int) -> str:
     )
 
 
-def _at_full_size(pose, full_a, small_a, full_b, small_b, same: bool) -> RelativePose:
+def at_full_size(pose, full_a, small_a, full_b, small_b, same: bool) -> RelativePose:
     """`pose` with its points in pixels of the photographs as given."""
     scale_a = np.array([full_a[1] / small_a[1], full_a[0] / small_a[0]])
     scale_b = np.array([full_b[1] / small_b[1], full_b[0] / small_b[0]])

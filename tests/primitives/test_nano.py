@@ -84,8 +84,12 @@ def test_nothing_is_read_twice(nano, asked):
     # Photos once, questions once, the pose once after its question (it was written before one), and a word
     # to answer with. Thoughts were written by the model itself: they are there already.
     assert read == cameras + questions + 5 * len(asked) + len(asked)
-    list(executor(nano, [*BOTH], memo=None).map(asked))
+    runs = list(executor(nano, [*BOTH], memo=None).map(asked))
     assert reader.prefilled == read + len(asked) and reader.reused > reused
+    shares = [run.spent.reading for run in runs]
+    assert sum(one.prefilled for one in shares) == pytest.approx(len(asked))  # each run says what it read
+    assert sum(one.reused for one in shares) == pytest.approx(reader.reused - reused)
+    assert "tokens prefilled" in runs[0].explain()
 
 
 def test_a_pose_is_read_back_as_it_was_written(nano, asked):

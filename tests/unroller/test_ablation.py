@@ -204,8 +204,8 @@ def test_seconds_count_for_every_row_that_uses_a_call_whichever_comes_first():
     forth = {"direct": [], "slow": ["slow"], "both": ["slow", "oracle"]}
     for rows in (forth, dict(reversed(forth.items()))):
         table = ablate(executor(slow), QUESTIONS[:5], rows)
-        assert table.cell("direct").seconds < 0.004
-        assert min(table.cell("slow").seconds, table.cell("both").seconds) >= 0.004
+        slow_ones = table.cell("slow").seconds, table.cell("both").seconds
+        assert min(slow_ones) >= 0.004 and table.cell("direct").seconds < min(slow_ones)
 
 
 def test_progress_is_told_problem_by_problem():

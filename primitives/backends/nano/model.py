@@ -22,6 +22,7 @@ from unroller.capabilities import (
     Prompt,
     TextGenerator,
 )
+from unroller.cost import Reading
 from unroller.faults import InputError, MissingCapability
 from unroller.values import CameraPose
 
@@ -95,8 +96,15 @@ class Nano:
 
     @property
     def reader(self) -> Any:
-        """What reads and remembers; its `prefilled`, `reused` and `written` count tokens."""
+        """What reads and remembers: a `nano_omni.reader.Reader`."""
         return self._loaded[0]
+
+    @property
+    def reading(self) -> Reading:
+        """Tokens read, found again and written so far."""
+        if "_loaded" not in self.__dict__:
+            return Reading()
+        return Reading(self.reader.prefilled, self.reader.reused, self.reader.written)
 
     # ----------------------------------------------------------------------------------- capabilities
 

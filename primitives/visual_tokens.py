@@ -1,0 +1,54 @@
+"""Discrete visual tokens as context: a picture that a model sketches in its own code, without drawing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from primitives.prompts import instruction, prompt_of
+from primitives.views import a_photo
+from unroller.capabilities import VisualTokenizer
+from unroller.cost import Cost
+from unroller.declare import View, primitive
+from unroller.values import Value, VisualTokens
+
+SKETCH = instruction("visual_tokens")
+
+
+class RollOut(BaseModel):
+    """How many tokens at most, and how freely (0: the most probable ones)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: Annotated[int, Field(ge=1)] = 1024
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+@primitive(
+    reads=("images", "question", Value),
+    writes=VisualTokens,
+    needs=VisualTokenizer,
+    parameters=RollOut,
+    cost=lambda parameters: Cost(model_calls=1, tokens=parameters.count),
+    batched=True,
+    stochastic=True,
+    applies=a_photo,
+    prompts=(SKETCH,),
+)
+def visual_token_rollout(
+    views: list[View], tokenizer: VisualTokenizer
+) -> Sequence[VisualTokens | Exception]:
+    """Roll out visual tokens of what the photos do not show: the paper's visual context."""
+    how = views[0].parameters
+    rolled = tokenizer.roll_out_tokens(
+        [prompt_of(view, SKETCH, writes="visual_tokens") for view in views],
+        count=how.count,
+        temperature=how.temperature,
+        seeds=[view.seed for view in views],
+    )
+    for view, tokens in zip(views, rolled, strict=True):
+        if not isinstance(tokens, Exception):
+            view.charge(model_calls=1, tokens=int(tokens.ids.shape[0]))
+    return rolled
