@@ -93,8 +93,9 @@ def unroll(
     long = language.think_length(form)
     pose, think, caption = nearest(batch.pose), nearest(asked.think), nearest(batch.caption)
     seen = batch.views[:, : len(views.CONTEXT)].flatten(1)
-    # Another room's numbers, but this question's names.
-    own = torch.tensor([role in ("tag", "name") for role in language.roles(form)], device=think.device)
+    # Another room's numbers, but the names that this question says (to count, it says none).
+    kept = ("tag",) if form == "count" else ("tag", "name")
+    own = torch.tensor([role in kept for role in language.roles(form)], device=think.device)
     other_pose, other_think = pose.roll(1, 0), torch.where(own, think, think.roll(1, 0))
 
     def thought(state: State, said: str | None = None) -> State:

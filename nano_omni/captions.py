@@ -1,11 +1,14 @@
 """What photos show, told in words without any question.
 
-    caption        <caption> A photo1 30deg 2.5m +1.25m +3m B photo2 ... none none ... </caption>
-    depth caption  <depth> A 1.5m B 2.25m ... none none </depth>
+    caption        <caption> photo1 30deg 2.5m A +1.25m +3m photo2 ... none none ... </caption>
+    depth caption  <depth> 1.5m A 2.25m B ... none none </depth>
 
 A caption tells of every object that a photo shows well, those of photo 1 from left to right, then the rest
 of photo 2. A depth caption tells how far those of photo 1 are, the nearest first. Both have a fixed length:
 where there is no more to tell, `none` is said to the end.
+
+Here the name stands after what leads to it. In thinking the name is given by the question and everything is
+looked up by it; in a caption the next object is found by where it is, and a name before that is guesswork.
 """
 
 from collections.abc import Sequence
@@ -26,15 +29,22 @@ DEPTHS = 4  # objects of a depth caption
 DEPTH_LENGTH = 2 * DEPTHS + 2
 NONE = INDEX["none"]
 _OR_NONE = tuple((*may, NONE) for may in language.OBJECT_GRAMMAR)
-CAPTION_GRAMMAR = Grammar(_OR_NONE * MAX_OBJECTS, once=language.NAMES)  # an object is told once
-DEPTH_GRAMMAR = Grammar((_OR_NONE[0], _OR_NONE[3]) * DEPTHS, once=language.NAMES)
+TOLD = (1, 2, 3, 0, 4, 5)  # the words of `language.objects` in the order of a caption
+NAME = TOLD.index(0)
+CAPTION_GRAMMAR = Grammar(  # an object is told once
+    tuple(_OR_NONE[k] for k in TOLD) * MAX_OBJECTS, once=language.NAMES
+)
+DEPTH_GRAMMAR = Grammar((_OR_NONE[3], _OR_NONE[0]) * DEPTHS, once=language.NAMES)
 
 
 def caption(seen: Sight, objects: TwoHot) -> TwoHot:
     """Two-hot (B, CAPTION_LENGTH); objects: all of the room, as `language.objects` puts them."""
     order = reading_order(seen).masked_fill(~seen.known, torch.inf)
     rank, which = order.sort(1)
-    return _told(language.told(objects, which), rank.isfinite(), language.OBJECT_LENGTH, "caption")
+    low, high, share = (part[..., list(TOLD)] for part in objects)
+    return _told(
+        language.told((low, high, share), which), rank.isfinite(), language.OBJECT_LENGTH, "caption"
+    )
 
 
 def depth_caption(seen: Sight) -> TwoHot:
@@ -44,7 +54,7 @@ def depth_caption(seen: Sight) -> TwoHot:
     names = seen.kind.gather(1, which) + OBJECT_0
     parts: list[TwoHot] = []
     for k in range(DEPTHS):
-        parts += [words.exactly(names[:, k]), words.distance(far[:, k].clamp(max=100.0))]
+        parts += [words.distance(far[:, k].clamp(max=100.0)), words.exactly(names[:, k])]
     return _told(parts, far[:, :DEPTHS].isfinite(), 2, "depth")
 
 

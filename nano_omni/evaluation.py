@@ -123,7 +123,7 @@ def judge(written: dict[str, Tensor], rooms: Rooms, form: Form) -> dict[str, flo
             exact = (written[name] == think).float().mean(0)
             for role in dict.fromkeys(language.roles(form)):
                 places = [k for k, r in enumerate(language.roles(form)) if r == role]
-                numbers = role not in ("tag", "name", "photo", "listed", "total")
+                numbers = role not in ("tag", "name", "photo", "total")
                 found[f"{name}: {role}"] = (near if numbers else exact)[places].mean().item()
     if "caption" in written:
         found |= _caption(written["caption"], nearest(rooms.caption))
@@ -136,15 +136,17 @@ def _caption(said: Tensor, truth: Tensor) -> dict[str, float]:
     """Objects are looked for by their names, wherever in the caption they are told."""
     shape = (-1, language.OBJECT_LENGTH)
     said, truth = (words[:, 1:-1].unflatten(1, shape) for words in (said, truth))  # (B, K, 6)
-    there, told = truth[..., 0] != captions.NONE, said[..., 0] != captions.NONE
-    same = (truth[:, :, None, 0] == said[:, None, :, 0]) & there[:, :, None] & told[:, None]  # (B, K, K)
+    name = captions.NAME
+    there, told = truth[..., name] != captions.NONE, said[..., name] != captions.NONE
+    same = truth[:, :, None, name] == said[:, None, :, name]  # (B, K, K)
+    same = same & there[:, :, None] & told[:, None]
     right = within(said[:, None], truth[:, :, None]) & same[..., None]
     near = right.any(2).float()[there].mean(0)
     return {
         "caption: objects told": same.any(2)[there].float().mean().item(),
         "caption: told that are there": same.any(1)[told].float().mean().item(),
-        "caption: bearing": near[2].item(),
-        "caption: distance": near[3].item(),
+        "caption: bearing": near[1].item(),
+        "caption: distance": near[2].item(),
         "caption: place": near[4:].mean().item(),
     }
 

@@ -56,7 +56,7 @@ ROLES: dict[Form, tuple[str, ...]] = {
     2: (*_OBJECT * 3, *_FACE, *_TO, *_TURN),
     3: (*_OBJECT * 4, *_FACE, *_TO, *_TURN),
     4: (*_OBJECT * 4, *_FACE, *_STAND, *_TO, *_TURN),
-    "count": (*("listed",) * counting.MOST, "tag", "total"),
+    "count": (*("photo", "bearing", "name") * counting.MOST, "tag", "total"),
     "compare": (*_OBJECT * comparing.OBJECTS, "tag", "apart", "apart"),
 }
 
@@ -193,10 +193,15 @@ def _(asked: Chain, objects: TwoHot) -> list[TwoHot]:
 
 @_steps.register
 def _(asked: Count, objects: TwoHot) -> list[TwoHot]:
-    none = torch.full_like(asked.listed, INDEX["none"])
-    listed = torch.where(asked.listed < 0, none, asked.listed + OBJECT_0)
+    parts: list[TwoHot] = []
+    none = INDEX["none"]
+    for which in asked.listed.unbind(1):
+        there = which >= 0
+        told_of = told(objects, which.clamp(min=0)[:, None])
+        for low, high, share in (told_of[1], told_of[2], told_of[0]):  # photo, bearing, name
+            parts.append((low.where(there, none), high.where(there, none), share * there))
     total = words.exactly(asked.answer + INDEX[counting.CHOICES[0]])
-    return [words.exactly(one) for one in (*listed.unbind(1), word(asked.answer, "total"))] + [total]
+    return [*parts, words.exactly(word(asked.answer, "total")), total]
 
 
 @_steps.register

@@ -39,19 +39,19 @@ def test_a_caption_tells_of_every_object_that_a_photo_shows_and_of_no_other(seen
         words = said(ids)
         assert len(words) == captions.CAPTION_LENGTH
         assert (words[0], words[-1]) == ("<caption>", "</caption>")
-        told = [words[k] for k in range(1, len(words) - 1, language.OBJECT_LENGTH)]
+        told = [words[k] for k in range(1 + captions.NAME, len(words) - 1, language.OBJECT_LENGTH)]
         shown = {name for k, name in enumerate(scene.names(i)) if what.known[i, k]}
         assert {name for name in told if name != "none"} == shown
         assert told[len(shown) :] == ["none"] * (6 - len(shown))
-        photos = [words[k] for k in range(2, len(words) - 1, 6) if words[k] != "none"]
+        photos = [words[k] for k in range(1, len(words) - 1, 6) if words[k] != "none"]
         assert photos == sorted(photos)  # those of photo 1 first
 
 
 def test_a_depth_caption_tells_the_nearest_first(held):
     for ids in nearest(held.depth_caption):
         words = [word for word in said(ids)[1:-1] if word != "none"]
-        far = [float(word[:-1]) for word in words[1::2]]
-        assert far == sorted(far) and set(words[::2]) <= {*OBJECTS}
+        far = [float(word[:-1]) for word in words[::2]]
+        assert far == sorted(far) and set(words[1::2]) <= {*OBJECTS}
 
 
 def test_a_caption_is_read_by_people_without_its_end_and_put_back_whole(held):

@@ -176,7 +176,7 @@ def test_what_both_photos_show_counts_once_and_neither_shows_all(asked):
         ]
         assert len(shows[0] | shows[1]) == q.answer[i]
         assert q.answer[i] < 2 or max(map(len, shows)) < q.answer[i]
-        listed = [vocabulary.OBJECTS[k] for k in q.listed[i].tolist() if k >= 0]
+        listed = [scene.names(i)[k] for k in q.listed[i].tolist() if k >= 0]
         assert len(listed) == q.answer[i] and set(listed) == shows[0] | shows[1]
 
 

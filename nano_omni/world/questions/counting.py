@@ -20,8 +20,8 @@ _DRAWN, _ASKED = (0.1, 0.1, 0.5, 1.0), (0.30, 0.20, 0.66, 1.0)
 @dataclass(frozen=True)
 class Count:
     """One question for each of B scenes: valid (B,), whether it has one; answer (B,), how many; shape (B,),
-    an index into SHAPES; listed (B, 3), the names of what counts, those of photo 1 from left to right, then
-    what the next photo shows besides; -1 where there are no more; photos: how many."""
+    an index into SHAPES; listed (B, 3), places in the scene of what counts, that of photo 1 from left to
+    right, then what the next photo shows besides; -1 where there are no more; photos: how many."""
 
     valid: Tensor
     answer: Tensor
@@ -54,12 +54,11 @@ def count(seen: Sight) -> Count:
     best, valid = draw(seen.seeds, "count", fits, many, _DRAWN)
     chosen = of[torch.arange(len(best), device=best.device), best]  # (B, K)
     order = reading_order(seen).masked_fill(~chosen, torch.inf).argsort(1)[:, :MOST]
-    listed = seen.kind.gather(1, order)
     rank = torch.arange(MOST, device=best.device)
     answer = chosen.sum(1).clamp(max=MOST)
     lot = uniform(seen.seeds, "questions.count", 1)[:, 0]
     valid = valid & (lot < torch.tensor(_ASKED, device=best.device)[answer])
-    return Count(valid, answer, best, listed.masked_fill(rank >= answer[:, None], -1), seen.count)
+    return Count(valid, answer, best, order.masked_fill(rank >= answer[:, None], -1), seen.count)
 
 
 def reading_order(seen: Sight) -> Tensor:
