@@ -321,6 +321,8 @@ class _Marigold:
     def __init__(self, settings: HFDepth) -> None:
         library = imported("diffusers", "diffusers>=0.36")
         torch = imported("torch", "torch")
+        if settings.ensemble > 1:
+            imported("scipy", "scipy")  # which diffusers aligns the members with
         found = settings.checkpoint
         with telling(found):
             pipe = library.MarigoldDepthPipeline.from_pretrained(
