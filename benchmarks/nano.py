@@ -72,7 +72,7 @@ def _next(model: Any, photos: Any, text: list[int], may: Any) -> int:
     count = len(place) - len(text)
     mask = torch.ones(len(place), len(place), dtype=torch.bool).tril()
     mask[:count, :count] = attention_mask(tree)
-    logits, _, _ = model(photos, torch.tensor([text]), place, mask, torch.tensor([len(place) - 1]))
+    logits = model(photos, torch.tensor([text]), place, mask, torch.tensor([len(place) - 1])).logits
     may = list(may)
     return may[int(logits[0, 0, may].argmax())]
 

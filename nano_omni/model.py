@@ -7,9 +7,10 @@ tokens attend jointly under the rules of `masks`. Embedding, head and rotary pos
 One function, `NanoOmni.run`, is training, prefill and cached decoding: with a past it continues, without
 one it starts. A past is a tuple that is never changed, so branches share their prefix.
 
-Departures from BAGEL: a convolutional stem in place of a ViT; its patches are named (object and depth,
-a dense auxiliary loss) and the names re-embedded with the word embeddings, so vision speaks the words
-of the text; relu^2 MLPs and no shared keys where the configuration does not ask for them; sizes.
+Departures from BAGEL: a convolutional stem in place of a ViT; its patches are named (a dense auxiliary loss)
+and the names re-embedded with the word embeddings, and after the last layer they are named again by the
+head's own words, so vision speaks the words of the text on both ends; relu^2 MLPs and no shared keys where
+the configuration does not ask for them; sizes.
 """
 
 import copy
@@ -145,6 +146,17 @@ class Stem(nn.Module):
         return self.project(x.flatten(2).transpose(1, 2))
 
 
+class Said(NamedTuple):
+    """What a model says: logits (B, n, vocabulary) of the words asked for; of the patches of V photos, before
+    reading, names (B, V, P, CLASSES) as logits and measures (B, V, P, 3), see `NanoOmni.see`; and after it,
+    spoken (B, V, P, CLASSES), the logits that words have for the same names."""
+
+    logits: Tensor
+    names: Tensor
+    measures: Tensor
+    spoken: Tensor
+
+
 class NanoOmni(
     nn.Module,
     PyTorchModelHubMixin,
@@ -186,16 +198,17 @@ class NanoOmni(
         x = self.stem(pixels)
         x = x + self.grid.to(x.dtype)
         names, measures = self.name_patch(x), self.measure_patch(x)
-        room, first = vocabulary.INDEX["<room>"], vocabulary.OBJECT_0
-        words = torch.cat(
-            [self.embed.weight[room : room + 1], self.embed.weight[first : first + CLASSES - 1]]
-        )
-        said = names.float().softmax(-1).to(x.dtype) @ words.to(x.dtype)
+        said = names.float().softmax(-1).to(x.dtype) @ self._names(self.embed.weight).to(x.dtype)
         centres = torch.linspace(-0.5, 2.5, 8, device=x.device)
         ramp = torch.exp(-4 * (measures[..., :1].float() - centres).square()).to(x.dtype)
         x = x + said + self.embed_measures(torch.cat([ramp, measures[..., 1:].to(x.dtype)], dim=-1))
         x, names, measures = (y.unflatten(0, shape) for y in (x, names, measures))
         return x + self.tags(shape[1])[:, None].to(x.dtype), names, measures
+
+    def _names(self, table: Tensor) -> Tensor:
+        """The rows of what a patch can be, the room and every object: (CLASSES, d)."""
+        room, first = vocabulary.INDEX["<room>"], vocabulary.OBJECT_0
+        return torch.cat([table[room : room + 1], table[first : first + CLASSES - 1]])
 
     def tags(self, count: int) -> Tensor:
         """The words that number photos: (count, d)."""
@@ -242,8 +255,8 @@ class NanoOmni(
         mask: Tensor,
         read: Tensor,
         latent: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, n, vocabulary) at the places `read` (n,) of photos then text; patch names and measures.
+    ) -> "Said":
+        """What it says of photos and the text after them at the places `read` (n,), and of each patch.
 
         latent: places (m,) to be run first, and places (k,) at which the hidden states of the last k of them
         stand in place of words.
@@ -255,7 +268,9 @@ class NanoOmni(
             first, _ = self.run(x[:, some], positions[some], mask[some][:, some], keep=False)
             x = x.index_copy(1, put, first[:, -len(put) :].to(x.dtype))
         x, _ = self.run(x, positions, mask, keep=False)
-        return self.head(x[:, read]), names, measures
+        shape = seen.shape[1], 1 + seen.shape[2]  # each photo follows its tag
+        patches = x[:, : shape[0] * shape[1]].unflatten(1, shape)[:, :, 1:]  # (B, V, P, d)
+        return Said(self.head(x[:, read]), names, measures, patches @ self._names(self.head.weight).T)
 
     def with_generation_expert(self) -> "NanoOmni":
         """A copy with a generation expert that starts as a copy of the understanding one."""

@@ -23,7 +23,7 @@ supervised as much, and never answers from them; *pause* also answers after as m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,7 @@ from .. import captions, language, views
 from ..config import Config
 from ..data import Rooms
 from ..masks import Segment, attention_mask, photo_segments, positions
+from ..model import Said
 from ..vocabulary import CODE_0, INDEX, OBJECT_CODES, OBJECTS, TwoHot, neighbours
 from ..world.questions import Form
 from ..world.scene import MAX_OBJECTS
@@ -123,8 +124,7 @@ def length_of(what: str, form: Form | None) -> int:
     }[kind]
 
 
-@dataclass(frozen=True)
-class Targets:
+class Targets(NamedTuple):
     """What is to be predicted at the n places read: words low and high (B, n), share of high, weight."""
 
     low: Tensor
@@ -313,32 +313,29 @@ class Forest:
 
 
 def losses(
-    logits: Tensor,
+    said: Said,
+    targets: Targets,
     names: Tensor,
     measures: Tensor,
-    low: Tensor,
-    high: Tensor,
-    share: Tensor,
-    weight: Tensor,
-    true_names: Tensor,
-    true_measures: Tensor,
     answer_rows: Tensor,
     context_rows: Tensor,
     answer_weights: Tensor,
 ) -> Tensor:
-    """Means of (answer, context, name, measure) losses: (4,). Words are two-hot: see `vocabulary`."""
-    logs = logits.float().log_softmax(-1)
-    lower = logs.gather(-1, low[..., None])[..., 0]
-    upper = logs.gather(-1, high[..., None])[..., 0]
-    cost = -torch.lerp(lower, upper, share)  # (B, n)
-    answer = weight[:, answer_rows] * answer_weights
-    context = weight[:, context_rows]
+    """Means of (answer, context, name, measure, spoken) losses: (5,). Words are two-hot: see `vocabulary`;
+    names (B, V, P, CLASSES) and measures (B, V, P, 3) are the truth of patches."""
+    logs = said.logits.float().log_softmax(-1)
+    lower = logs.gather(-1, targets.low[..., None])[..., 0]
+    upper = logs.gather(-1, targets.high[..., None])[..., 0]
+    cost = -torch.lerp(lower, upper, targets.share)  # (B, n)
+    answer = targets.weight[:, answer_rows] * answer_weights
+    context = targets.weight[:, context_rows]
+    depth, walls = said.measures[..., 0].float(), said.measures[..., 1:].float()
     return torch.stack(
         [
             (cost[:, answer_rows] * answer).sum() / answer.sum().clamp(min=1.0),
             (cost[:, context_rows] * context).sum() / context.sum().clamp(min=1.0),
-            -(true_names.float() * names.float().log_softmax(-1)).sum(-1).mean(),
-            F.smooth_l1_loss(measures[..., 0].float(), true_measures[..., 0], beta=0.1)
-            + F.mse_loss(measures[..., 1:].float(), true_measures[..., 1:]),
+            -(names.float() * said.names.float().log_softmax(-1)).sum(-1).mean(),
+            F.smooth_l1_loss(depth, measures[..., 0], beta=0.1) + F.mse_loss(walls, measures[..., 1:]),
+            -(names.float() * said.spoken.float().log_softmax(-1)).sum(-1).mean(),
         ]
     )

@@ -29,7 +29,7 @@ class Recipe:
     own_rooms: float = 0.75
     rounds: int = 2
     noise: float = 0.5
-    loss_weights: tuple[float, float, float, float] = (1.0, 2.0, 1.0, 1.0)
+    loss_weights: tuple[float, float, float, float, float] = (1.0, 2.0, 1.0, 1.0, 1.0)
     check_every: int = 250
     check_questions: int = 256
     groups: tuple[tuple[str, tuple[Form, ...]], ...] = tuple(
@@ -46,7 +46,7 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(batch=4, draw=2, steps=20, warmup=2, check_every=10, check_questions=4, see=0.0),
-    "cpu": Recipe(batch=24, draw=16, steps=10_000, check_every=1000, rounds=1),
+    "cpu": Recipe(batch=24, draw=16, steps=8000, check_every=1000, rounds=1, see=0.15),
     "gpu": Recipe(
         batch=512, draw=8, budget=960, steps=0, adam=1.5e-3, warmup=150, check_every=500, check_questions=1024
     ),

@@ -24,7 +24,7 @@ from .forest import TREES
 from .recipe import RECIPES, STAGES
 from .trainer import Trainer
 
-COLUMNS = ("step", "seconds", "progress", "rooms", "answer", "context", "name", "measure")
+COLUMNS = ("step", "seconds", "progress", "rooms", "answer", "context", "name", "measure", "spoken")
 
 
 def save_weights(model: NanoOmni, folder: Path, note: str) -> None:
@@ -62,7 +62,7 @@ def train(
         check()  # compiles what checks need, before the clock runs
         last = time.monotonic()
         first = True
-        sums, count = torch.zeros(4, device=device), 0
+        sums, count = torch.zeros(5, device=device), 0
         while trainer.progress < until and time.monotonic() < stop_at:
             sums += trainer.update(next(batches))
             count += 1

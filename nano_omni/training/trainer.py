@@ -9,7 +9,7 @@ import torch
 from ..branches import unroll
 from ..data import Rooms, stream
 from ..heldout import collect
-from ..model import NanoOmni
+from ..model import NanoOmni, Said
 from ..world.questions import Form
 from . import checkpoint
 from .forest import Forest, losses
@@ -63,7 +63,7 @@ class Trainer:
             return torch.autocast("cuda", torch.bfloat16)
         return contextlib.nullcontext()
 
-    def read(self, batch: Rooms, words: torch.Tensor, forest: Forest):
+    def read(self, batch: Rooms, words: torch.Tensor, forest: Forest) -> Said:
         return self.model(batch.photos, words, forest.positions, forest.mask, forest.read, forest.latent)
 
     def own_words(
@@ -76,7 +76,7 @@ class Trainer:
         return words
 
     def update(self, batch: Rooms) -> torch.Tensor:
-        """One step; returns the four losses (on the device: reading them would wait for it)."""
+        """One step; returns the losses (on the device: reading them would wait for it)."""
         recipe, progress = self.recipe, self.progress
         rate = min(1.0, (self.step + 1) / recipe.warmup, (1 - progress) / recipe.decay)
         for optimizer, full in ((self.muon, recipe.muon), (self.adam, recipe.adam)):
@@ -89,10 +89,10 @@ class Trainer:
             who = torch.rand(len(batch), device=self.device, generator=self.random) < recipe.own_rooms
             words = self.own_words(batch, words, who, recipe.rounds, forest)
         with self.precision():
-            logits, names, measures = self.read(batch, words, forest)
+            said = self.read(batch, words, forest)
             parts = self.losses(
-                *(logits, names, measures, targets.low, targets.high, targets.share, targets.weight),
-                *(batch.names, batch.measures, forest.answer_rows, forest.context_rows, forest.weights),
+                *(said, targets, batch.names, batch.measures),
+                *(forest.answer_rows, forest.context_rows, forest.weights),
             )
         (parts * self.loss_weights).sum().backward()
         self.muon.step()

@@ -73,7 +73,7 @@ def test_every_branch_of_the_forest_reads_as_if_it_were_alone(model, held):
     forest = Forest(model.config, "cpu", (1, 2), "chain")
     words, _ = forest.fill(held, 0.5, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits, _, _ = model(held.photos, words, forest.positions, forest.mask, forest.read)
+        logits = model(held.photos, words, forest.positions, forest.mask, forest.read).logits
     cell = forest.cells.index((2, "think+pose"))
     first = forest.nodes.index((2, "question")) + len(photo_segments(1))  # nodes leave the photos out
     photos = forest.photo_length
