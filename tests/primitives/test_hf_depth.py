@@ -367,6 +367,12 @@ def test_a_family_that_does_not_say_what_it_predicts_has_to_be_told(relative, tm
     assert HFDepth(tmp_path / "dpt", device="cpu", meaning="inverse").meaning == "inverse"
 
 
+def test_without_a_folder_it_says_what_it_lacks(monkeypatch, photos):
+    monkeypatch.delenv("UNROLLER_HF_DEPTH", raising=False)
+    with pytest.raises(MissingCapability, match="hf_depth lacks a checkpoint's folder in UNROLLER_HF_DEPTH"):
+        Executor(backend=HFDepth(), policy=[]).run(Problem.depth(photos[0].pixels))
+
+
 # --------------------------------------------------------------------------------------------- batches
 
 
