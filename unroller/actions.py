@@ -147,6 +147,8 @@ def bind(
         if provider is None:
             hint = who_could(capability) if who_could else ""
             chose = ", ".join(b.name for b in backends) or "none"
+            idle = [b for b in backends if not b.provides and hasattr(b, "lacks")]
+            hint = "".join(f" {b.name} lacks {b.lacks}." for b in idle) + hint
             missing = f"needs {capability.__name__}, which no chosen backend provides ({chose}).{hint}"
             if strict:
                 raise MissingCapability(f"{name} {missing}")

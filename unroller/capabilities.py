@@ -178,7 +178,8 @@ class Backend(Protocol):
 
     A model that reads only contexts of its own kind says `unified = True`: it is then not mixed with other
     backends unless they are named. One that remembers what it has read has a `reading`, a `cost.Reading` of
-    all its tokens so far: each run then reports its share.
+    all its tokens so far: each run then reports its share. One that provides nothing as it stands may say in
+    words what it `lacks`.
     """
 
     name: str

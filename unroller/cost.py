@@ -53,7 +53,8 @@ _ROUNDING = 1e-9  # dollars: 0.3 - 0.1 - 0.1 is a little less than 0.1
 
 class Reading(msgspec.Struct, gc=False):
     """Tokens that models ran over: prefilled, read for the first time; reused, found as they were read
-    before; written. Of a backend: since it was made. Of a run: its share, a batch's shared evenly."""
+    before; written. Of a backend: since it was made. Of a run: its share, a batch's shared evenly; calls of
+    one backend that run side by side count each other's."""
 
     prefilled: float = 0.0
     reused: float = 0.0

@@ -20,73 +20,11 @@ cv2 = pytest.importorskip("cv2")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from tiny.matchers import HEIGHT, WIDTH, save_efficientloftr, save_lightglue  # noqa: E402
+
 from primitives.backends.hf_matching import HFMatching, Matches, _Geometry  # noqa: E402
 
-WIDTH, HEIGHT, SHIFT = 128, 96, 16  # of what the models are shown; SHIFT is two of their cells
-
-
-# ------------------------------------------------------------------------------------- tiny checkpoints
-
-
-def save_lightglue(folder, keypoint_threshold=0.005):
-    """SuperPoint with LightGlue, whose last layer compares descriptors as they are."""
-    torch.manual_seed(0)
-    detector = transformers.SuperPointConfig(
-        encoder_hidden_sizes=[8, 8, 16, 16],
-        decoder_hidden_size=16,
-        descriptor_decoder_dim=32,
-        max_keypoints=200,
-        keypoint_threshold=keypoint_threshold,
-    )
-    config = transformers.LightGlueConfig(
-        keypoint_detector_config=detector.to_dict(),
-        descriptor_dim=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        filter_threshold=0.0,
-    )
-    model = transformers.LightGlueForKeypointMatching(config)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 4:
-            torch.nn.init.kaiming_normal_(parameter)
-        elif name.startswith("match_assignment") and name.endswith("final_projection.weight"):
-            torch.nn.init.eye_(parameter).data.mul_(8)
-    model.save_pretrained(folder)
-    from transformers.models.lightglue.image_processing_pil_lightglue import LightGlueImageProcessorPil
-
-    LightGlueImageProcessorPil(size={"height": HEIGHT, "width": WIDTH}).save_pretrained(folder)
-    return folder
-
-
-def save_efficientloftr(folder):
-    """EfficientLoFTR that compares what its convolutions see, brought to a mean of 0 and a variance of 1."""
-    torch.manual_seed(0)
-    config = transformers.EfficientLoFTRConfig(
-        stage_num_blocks=[1, 1, 1, 1],
-        out_features=[16, 16, 32, 64],
-        hidden_size=64,
-        num_attention_layers=1,
-        num_attention_heads=8,
-        coarse_matching_threshold=0.0,
-    )
-    model = transformers.EfficientLoFTRForKeypointMatching(config)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 4:
-            torch.nn.init.kaiming_normal_(parameter)
-        elif name.endswith("mlp.layer_norm.weight"):
-            parameter.data.zero_()  # attention adds nothing
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-    with torch.no_grad():
-        model.train()(torch.rand(4, 2, 1, HEIGHT, WIDTH).expand(4, 2, 3, HEIGHT, WIDTH))
-    model.eval().save_pretrained(folder)
-    from transformers.models.efficientloftr.image_processing_pil_efficientloftr import (
-        EfficientLoFTRImageProcessorPil,
-    )
-
-    EfficientLoFTRImageProcessorPil(size={"height": HEIGHT, "width": WIDTH}).save_pretrained(folder)
-    return folder
+SHIFT = 16  # pixels, two of the models' cells
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +77,7 @@ def test_efficientloftr_pairs_the_cells_that_it_matched(efficientloftr, shifted)
     assert np.allclose(found.points_b - found.points_a, [-SHIFT, 0], atol=0.1)
 
 
-@pytest.mark.xfail(reason="transformers 5.23 pairs other cells: until it does not, `pair_up`", strict=False)
+@pytest.mark.xfail(reason="transformers 5.23 pairs other cells; once it does not, `pair_up` can go")
 def test_efficientloftr_does_so_by_itself(efficientloftr, shifted):
     model = transformers.AutoModelForKeypointMatching.from_pretrained(efficientloftr)
     pair = torch.stack([torch.from_numpy(photo.pixels).permute(2, 0, 1) / 255 for photo in shifted])

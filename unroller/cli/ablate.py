@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unroller.cli.exits import Exit
-from unroller.cli.options import ASKED, KEPT, AsJson, Backend, Memo, ProblemOption, Task, Use, names_of
+from unroller.cli.options import names_of
+from unroller.cli.shared import ASKED, KEPT, AsJson, Backend, Memo, ProblemOption, Task, Use
 
 if TYPE_CHECKING:
     from unroller.ablation import Row

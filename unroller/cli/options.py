@@ -1,7 +1,6 @@
 """What was typed, as what the engine takes: problems, budgets, cameras, lists of calls.
 
-Every function raises an UnrollerError that names the option and shows how to write it. At the end are the
-options that several commands have.
+Every function raises an UnrollerError that names the option and shows how to write it.
 """
 
 from __future__ import annotations
@@ -9,10 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-import typer
+from typing import Any, TypeVar
 
 from unroller.cli.terminal import aside
 from unroller.cost import Budget
@@ -166,59 +162,3 @@ def _plain(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-# -------------------------------------------------------------------------- options of several commands
-
-ASKED, HOW, KEPT = "What is asked", "How it is unrolled", "What is kept and shown"
-
-Task = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        "-t",
-        help="pose, depth, novel_view, spatial …",
-        rich_help_panel=ASKED,
-        autocompletion=names_of("decoders"),
-    ),
-]
-
-ProblemOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--problem-option",
-        metavar="NAME=VALUE",
-        help="An option of the problem set; repeatable.",
-        rich_help_panel=ASKED,
-    ),
-]
-
-Backend = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--backend",
-        "-b",
-        help="Who provides the capabilities, in order of preference: names, or module:object. "
-        "Default: every one installed.",
-        rich_help_panel=HOW,
-        autocompletion=names_of("backends"),
-    ),
-]
-
-Use = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--use",
-        "--plugin",
-        metavar="MODULE:OBJECT",
-        help="A primitive, decoder, policy, backend … of a module here; repeatable.",
-        rich_help_panel=HOW,
-    ),
-]
-
-Memo = Annotated[
-    Path | None,
-    typer.Option("--memo", metavar="PATH", help="Remember values there, across runs.", rich_help_panel=HOW),
-]
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=KEPT)]

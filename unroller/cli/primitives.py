@@ -79,6 +79,7 @@ def catalogue(use: list[str]) -> dict[str, Any]:
         {
             "name": name,
             "provides": [c.__name__ for c in getattr(backend, "provides", ())],
+            "lacks": None if getattr(backend, "provides", ()) else getattr(backend, "lacks", None),
             "extra": getattr(backend, "extra", None),
         }
         for name, backend in backends.items()
@@ -126,7 +127,8 @@ def _show_all(console: Console, held: dict[str, Any]) -> None:
     if held["backends"]:
         table = _plain_table("backends", "provides")
         for row in held["backends"]:
-            table.add_row(line(row["name"]), line(", ".join(row["provides"]) or "nothing"))
+            nothing = f"nothing without {row['lacks']}" if row["lacks"] else "nothing"
+            table.add_row(line(row["name"]), line(", ".join(row["provides"]) or nothing))
         console.print(table)
         console.print()
     for group in NAMED:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from unroller.cli.exits import Exit
-from unroller.cli.options import ASKED, HOW, KEPT, AsJson, Backend, Memo, ProblemOption, Task, Use, names_of
+from unroller.cli.options import names_of
+from unroller.cli.shared import ASKED, HOW, KEPT, AsJson, Backend, Memo, ProblemOption, Task, Use
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 

@@ -55,6 +55,7 @@ class HFVLM:
     # The class provides nothing and a model does: one that was made without a checkpoint, as the executor
     # does with everything that is registered, must not be chosen.
     provides: tuple[type[Any], ...] = ()
+    lacks = "a checkpoint's folder in UNROLLER_HF_CHECKPOINT"
 
     def __init__(
         self,

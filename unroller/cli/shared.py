@@ -1,0 +1,63 @@
+"""Options that several commands declare alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unroller.cli.options import names_of
+
+ASKED, HOW, KEPT = "What is asked", "How it is unrolled", "What is kept and shown"
+
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        "-t",
+        help="pose, depth, novel_view, spatial …",
+        rich_help_panel=ASKED,
+        autocompletion=names_of("decoders"),
+    ),
+]
+
+ProblemOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--problem-option",
+        metavar="NAME=VALUE",
+        help="An option of the problem set; repeatable.",
+        rich_help_panel=ASKED,
+    ),
+]
+
+Backend = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        "-b",
+        help="Who provides the capabilities, in order of preference: names, or module:object. "
+        "Default: every one installed.",
+        rich_help_panel=HOW,
+        autocompletion=names_of("backends"),
+    ),
+]
+
+Use = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--use",
+        "--plugin",
+        metavar="MODULE:OBJECT",
+        help="A primitive, decoder, policy, backend … of a module here; repeatable.",
+        rich_help_panel=HOW,
+    ),
+]
+
+Memo = Annotated[
+    Path | None,
+    typer.Option("--memo", metavar="PATH", help="Remember values there, across runs.", rich_help_panel=HOW),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=KEPT)]
