@@ -169,15 +169,21 @@ def sample_materials(seeds: Tensor, object_colours: Tensor, texture: str) -> Ten
     """Materials of all surfaces: (B,) seeds and (B, K, 3) colours in 0..1 -> (B, SURFACES, P)."""
     rich = texture == "rich"
     plain_coat = ({},)
+    floors = {"bare": plain_coat, "plain": _PLAIN_FLOORS, "rich": _RICH_FLOORS}[texture]
+    walls = {"bare": plain_coat, "plain": _PLAIN_WALLS, "rich": _RICH_WALLS}[texture]
     groups = (
-        (1, _RICH_FLOORS if rich else _PLAIN_FLOORS, _FLOOR_COLOURS, "floor"),
+        (1, floors, _FLOOR_COLOURS, "floor"),
         (1, _RICH_CEILINGS if rich else plain_coat, _CEILING_COLOURS, "ceiling"),
-        (4, _RICH_WALLS if rich else _PLAIN_WALLS, _WALL_COLOURS, "walls"),
+        (4, walls, _WALL_COLOURS, "walls"),
         (2 * SLOTS, _RUGS if rich else plain_coat, _ART_COLOURS, "rugs"),
         (4 * SLOTS, _PICTURES if rich else plain_coat, _ART_COLOURS, "pictures"),
         (_OBJECTS, _RICH_OBJECTS if rich else plain_coat, None, "objects"),
     )
-    return torch.cat([_group(seeds, *group, object_colours) for group in groups], dim=1)
+    materials = torch.cat([_group(seeds, *group, object_colours) for group in groups], dim=1)
+    if texture == "bare":
+        first = FACES.index("west")
+        materials[:, first : first + 4] = materials[:, first : first + 1]  # all walls alike
+    return materials
 
 
 def _group(
@@ -225,7 +231,7 @@ def sample_decals(seeds: Tensor, size: Tensor, texture: str) -> Tensor:
     batch = seeds.shape[0]
     decals = torch.zeros(batch, len(FACES), SLOTS, 4, device=seeds.device)
     decals[..., 2:] = -1.0
-    if texture == "plain":
+    if texture != "rich":
         return decals
     half_u = uniform(seeds, "rugs.width", 1, 0.75, 1.2)
     half_v = uniform(seeds, "rugs.length", 1, 0.6, 0.95)

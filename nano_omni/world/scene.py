@@ -26,7 +26,9 @@ COLOURS = {
     "purple": (0.53, 0.20, 0.72),
     "white": (0.95, 0.95, 0.93),
 }
-TEXTURES = ("plain", "rich")
+TEXTURES = ("bare", "plain", "rich")
+"""How surfaces look: one coat of paint and all walls alike, where depth must be guessed; patterned; like a
+photograph."""
 
 MAX_OBJECTS = 6
 MIN_OBJECTS = 4
@@ -46,7 +48,7 @@ class Scene:
     the first 4-6 places; shape (B, K) and colour (B, K) int64, indices into SHAPES and COLOURS;
     position (B, K, 2) of the middle of the base, on the floor; radius, half_width, height and yaw
     (B, K); lamp (B, 2) on the ceiling; materials (B, S, P), salts (B, S) int32 and decals
-    (B, 6, 2, 4) are the looks of surfaces (see `materials`). `texture` is 'plain' or 'rich'.
+    (B, 6, 2, 4) are the looks of surfaces (see `materials`). `texture` is one of TEXTURES.
 
     Object k has the id k + 1 in a rendered id map; id 0 is the room.
     """
@@ -99,7 +101,7 @@ def sample_scenes(
 ) -> Scene:
     """Draw one room per seed, on `device` (default: where the seeds are).
 
-    The layout (room, objects, places) of a seed is the same at both levels of texture. Raises
+    The layout (room, objects, places) of a seed is the same at all levels of texture. Raises
     ValueError for an unknown `texture`, TypeError for seeds that are not integers.
     """
     if texture not in TEXTURES:
@@ -118,9 +120,7 @@ def sample_scenes(
     colour, shape = kinds // len(SHAPES), kinds % len(SHAPES)
 
     radius = uniform(seeds, "objects.radius", MAX_OBJECTS, 0.30, 0.50)
-    half_width = radius * torch.tensor(_BASE, device=device)[shape]
-    low, high = torch.tensor(_HEIGHT, device=device)[shape].unbind(-1)  # (B, K) each
-    height = radius * (low + (high - low) * uniform(seeds, "objects.height", MAX_OBJECTS))
+    half_width, height = _extent(seeds, shape, radius)
     position = _place(seeds, size, _reach(shape, half_width))
     lamp = uniform(seeds, "room.lamp", 2, -0.22, 0.22) * size[:, :2]
     return Scene(
@@ -142,6 +142,32 @@ def sample_scenes(
         decals=sample_decals(seeds, size, texture),
         texture=texture,
     )
+
+
+def furnish(scene: Scene, present: Tensor, kind: Tensor, radius: Tensor, position: Tensor) -> Scene:
+    """The same rooms with other objects: present, kind (colour * 4 + shape) and radius (B, K), position
+    (B, K, 2). Kinds may repeat; how tall each is, and how it is turned, is the seed's, as before."""
+    colour, shape = kind // len(SHAPES), kind % len(SHAPES)
+    half_width, height = _extent(scene.seeds, shape, radius)
+    paint = torch.tensor(list(COLOURS.values()), device=scene.device)[colour]
+    return replace(
+        scene,
+        present=present,
+        shape=shape,
+        colour=colour,
+        position=position,
+        radius=radius,
+        half_width=half_width,
+        height=height,
+        materials=sample_materials(scene.seeds, paint, scene.texture),
+    )
+
+
+def _extent(seeds: Tensor, shape: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the width of the base and the height of each object: (B, K) each."""
+    low, high = torch.tensor(_HEIGHT, device=seeds.device)[shape].unbind(-1)  # (B, K) each
+    height = radius * (low + (high - low) * uniform(seeds, "objects.height", MAX_OBJECTS))
+    return radius * torch.tensor(_BASE, device=seeds.device)[shape], height
 
 
 def reach(scene: Scene) -> Tensor:

@@ -127,6 +127,21 @@ def test_texture_changes_the_looks_and_not_the_layout():
         sample_scenes(5, "fancy")
 
 
+def test_bare_walls_leave_depth_to_be_guessed():
+    """From one pixel of a bare wall to the next only the light changes, a little, at any distance."""
+    even = {}
+    for texture in ("bare", "plain", "rich"):
+        scene = sample_scenes(range(8), texture)
+        views = render(scene, aimed(scene, 4), intrinsics(64, 64), 64, 64)
+        step = (views.images.diff(dim=3).abs().amax(-1) * 255)[..., 8:28, :]  # above the horizon: walls
+        room = (views.ids == 0)[..., 8:28, :]
+        even[texture] = (step[(room[..., 1:] & room[..., :-1])] < 8).float().mean().item()
+        if texture == "bare":
+            depth = views.depth[..., 8:28, :][room]
+            assert depth.quantile(0.9) > 1.5 * depth.quantile(0.1)
+    assert even["bare"] > 0.9 > even["plain"] > even["rich"]
+
+
 def test_walls_do_not_give_the_heading_away(scenes):
     """Each wall draws from the whole palette, and neighbours differ."""
     walls = scenes.materials[:, 2:6, :3]  # (B, 4, 3)
@@ -200,7 +215,7 @@ def test_points_lie_on_the_surfaces_they_are_said_to_be_on(scenes):
     assert seen == set(SHAPES)
 
 
-@pytest.mark.parametrize("texture", ["plain", "rich"])
+@pytest.mark.parametrize("texture", ["bare", "plain", "rich"])
 def test_what_one_view_sees_the_other_sees_in_the_same_place(texture):
     """Reproject view a into b by z-depth and relative pose: depth, ids and colour agree there."""
     width, height = 160, 120
