@@ -60,7 +60,7 @@ def _written(views: list[View], writer: TextGenerator, told: str, kind: str) -> 
         if isinstance(generation, Exception):
             texts.append(generation)
             continue
-        view.charge(model_calls=1, tokens=generation.tokens)
+        view.charge(model_calls=1, tokens=generation.tokens, price=generation.price)
         texts.append(Text(generation.text, kind=kind))
     return texts
 

@@ -41,11 +41,21 @@ class Prompt(msgspec.Struct, frozen=True, eq=False):
 
 
 class Generation(msgspec.Struct, frozen=True):
-    """What it wrote: text, how many tokens that took, and their summed log-probability if known."""
+    """What it wrote: text, how many tokens that took, and their summed log-probability if known; price: what
+    reading the prompt and writing this cost by a price list, in dollars."""
 
     text: str
     tokens: int
     log_probability: float | None = None
+    price: float = 0.0
+
+
+class Scores(tuple[float, ...]):
+    """Probabilities of choices that had their price: tokens that were written for them, and dollars for all
+    that was read and written. A plain sequence will do where scoring is charged as one model call."""
+
+    tokens: int = 0
+    price: float = 0.0
 
 
 class PhotoPair(msgspec.Struct, frozen=True, eq=False):
@@ -112,9 +122,7 @@ class AnswerScorer(Protocol):
 class PoseEstimator(Protocol):
     """Where the second photo was taken, in the first camera's frame."""
 
-    def estimate_pose(
-        self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]
-    ) -> Outcomes[CameraPose]: ...
+    def estimate_pose(self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]) -> Outcomes[CameraPose]: ...
 
 
 @runtime_checkable
