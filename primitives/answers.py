@@ -35,7 +35,7 @@ def _answer(view: View, probabilities) -> Answer | Exception:
     if isinstance(probabilities, Exception):
         return probabilities
     if isinstance(probabilities, Scores):
-        view.charge(model_calls=1, tokens=probabilities.tokens, price=probabilities.price)
+        view.charge(model_calls=1, price=probabilities.price)
     p = tuple(float(q) for q in probabilities)
     best = max(range(len(p)), key=p.__getitem__)
     return Answer(view.choices[best], view.choices, best, p)

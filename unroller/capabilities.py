@@ -51,10 +51,9 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class Scores(tuple[float, ...]):
-    """Probabilities of choices that had their price: tokens that were written for them, and dollars for all
-    that was read and written. A plain sequence will do where scoring is charged as one model call."""
+    """Probabilities of choices that had their price, in dollars. Where scoring is charged as one model call and
+    no more, any sequence will do."""
 
-    tokens: int = 0
     price: float = 0.0
 
 
@@ -122,7 +121,9 @@ class AnswerScorer(Protocol):
 class PoseEstimator(Protocol):
     """Where the second photo was taken, in the first camera's frame."""
 
-    def estimate_pose(self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]) -> Outcomes[CameraPose]: ...
+    def estimate_pose(
+        self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]
+    ) -> Outcomes[CameraPose]: ...
 
 
 @runtime_checkable

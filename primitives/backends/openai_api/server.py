@@ -242,12 +242,12 @@ class OpenAIServer:
             if not written:
                 how |= {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
             reply = self._line.ask(batch, messages_of(prompts[i], self._pictures, asked_for), **how)
-            tokens, price = self._counted(reply, how["max_tokens"])
+            _, price = self._counted(reply, how["max_tokens"])
             if written:
                 scores = Scores(by_words(reply.text(self.answer_tokens), choices[i]))
             else:
                 scores = Scores(by_letter(reply, len(choices[i])))
-            scores.tokens, scores.price = tokens, price
+            scores.price = price
             return scores
 
         return self._asked(work, len(prompts))
