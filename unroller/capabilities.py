@@ -51,8 +51,8 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class Scores(tuple[float, ...]):
-    """Probabilities of choices that had their price, in dollars. Where scoring is charged as one model call and
-    no more, any sequence will do."""
+    """Probabilities of choices that had their price, in dollars. Where scoring is charged as one model call
+    and no more, any sequence will do."""
 
     price: float = 0.0
 

@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             n = len(self.server.bodies)
             self.server.bodies.append(body)
-            self.server.headers.append(dict(self.headers))
+            self.server.headers.append(self.headers)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.server.answer(body, n)(self)
 
@@ -103,7 +103,11 @@ def said(text, read=10, written=2, cached=0, tokens=None, finish="stop", **messa
     if tokens is not None:
         told = {
             "content": [
-                {"token": t, "logprob": p, "top_logprobs": [{"token": a, "logprob": b} for a, b in top.items()]}
+                {
+                    "token": t,
+                    "logprob": p,
+                    "top_logprobs": [{"token": a, "logprob": b} for a, b in top.items()],
+                }
                 for t, p, top in tokens
             ]
         }
@@ -128,10 +132,12 @@ def status(code, body, **headers):
     return send
 
 
-def error(code, message, **more):
+def error(status_code, message, **more):
     """An error as OpenAI words it."""
     headers = more.pop("headers", {})
-    return status(code, {"error": {"message": message, "type": "invalid_request_error", **more}}, **headers)
+    return status(
+        status_code, {"error": {"message": message, "type": "invalid_request_error", **more}}, **headers
+    )
 
 
 def hang(handler):

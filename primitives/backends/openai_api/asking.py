@@ -30,6 +30,10 @@ LONGEST_CONNECT = 10.0
 LARGEST = 64 << 20
 """Bytes of an answer: what is longer is not read."""
 
+BROKEN = {"ConnectError", "ConnectTimeout", "ReadError", "WriteError", "CloseError", "PoolTimeout"}
+BROKEN |= {"RemoteProtocolError", "ProxyError"}
+"""What the client's own library calls a connection that could not be made, or broke."""
+
 TOP = (20, 5)
 """How many of the most probable tokens to ask for: what most servers give, and what older ones do."""
 
@@ -78,8 +82,9 @@ class Tries:
             return type(error)(f"{error} (sent {self.failed} times)")
         if why.again == "patience" and why.after is not None:
             return type(error)(f"{error} (it asks to be left alone for {why.after:.0f} s: raise `patience`)")
-        if why.again == "patience" and self.since is not None:
-            return type(error)(f"{error} (tried for {time.monotonic() - self.since:.0f} s)")
+        gone = 0.0 if self.since is None else time.monotonic() - self.since
+        if why.again == "patience" and gone >= 1:
+            return type(error)(f"{error} (tried for {gone:.0f} s)")
         return error
 
 
@@ -261,13 +266,11 @@ class Line:
         why = self.where.redacted(str(causes[-1]) or str(error)) or type(error).__name__
         if kinds & {"APITimeoutError", "ReadTimeout", "WriteTimeout"} and "ConnectTimeout" not in kinds:
             return Refused(NoAnswer(late), "attempts")
-        if kinds & {"InvalidURL", "UnsupportedProtocol", "LocalProtocolError"} or "CERTIFICATE" in why:
-            said = f"{self.where.url} cannot be asked ({why}): mend the address, the key or the certificate"
-            return Refused(MissingCapability(said), all=True)
-        if "APIConnectionError" in kinds or any(kind.endswith(("Error", "Timeout")) for kind in kinds):
+        if kinds & BROKEN and "CERTIFICATE" not in why:
             said = f"{self.where.url} cannot be reached ({why}): start the server, or mend the address"
             return Refused(NoAnswer(said), "patience", all=True)
-        return Refused(NoAnswer(f"{self.where.url}: {type(error).__name__}: {why}"))
+        said = f"{self.where.url} cannot be asked ({why}): mend the address, the key or the certificate"
+        return Refused(MissingCapability(said), all=True)
 
 
 def _json(response: Any) -> Any:

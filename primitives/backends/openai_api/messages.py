@@ -35,7 +35,7 @@ class Pictures:
         self._lock = threading.Lock()
 
     def url(self, pixels: Array) -> str:
-        """Of (H, W, 3) uint8 RGB."""
+        """Of (H, W, 3) uint8 RGB. Raises InputError for one that cannot be encoded."""
         from xxhash import xxh3_128_digest
 
         held = np.ascontiguousarray(to_numpy(pixels))
@@ -59,7 +59,11 @@ class Pictures:
         kind = "PNG" if self.jpeg_quality is None else "JPEG"
         how = {} if self.jpeg_quality is None else {"quality": self.jpeg_quality}
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, kind, **how)
+        try:
+            Image.fromarray(pixels).save(file, kind, **how)
+        except (OSError, ValueError, SystemError) as error:
+            size = f"{pixels.shape[1]} x {pixels.shape[0]}"
+            raise InputError(f"a picture of {size} pixels cannot be written as {kind} ({error})") from None
         return f"data:image/{kind.lower()};base64,{b64encode(file.getvalue()).decode()}"
 
 

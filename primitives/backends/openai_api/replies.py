@@ -1,13 +1,17 @@
-"""What a server answers, read strictly: of the protocol's many fields those that are used, by type."""
+"""What a server answers: of the protocol's many fields those that are used. The text is read strictly; counts
+and log-probabilities that are not as the protocol has them are as good as none.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from unroller.faults import InputError, NoAnswer
+
+T = TypeVar("T")
 
 
 class Likely(msgspec.Struct):
@@ -34,8 +38,8 @@ class Message(msgspec.Struct):
 
 class Choice(msgspec.Struct):
     message: Message
-    finish_reason: str | None = None
-    logprobs: Tokens | None = None
+    finish_reason: Any = None
+    logprobs: Any = None
 
 
 class FromCache(msgspec.Struct):
@@ -62,8 +66,12 @@ class Usage(msgspec.Struct):
 
 class Reply(msgspec.Struct):
     choices: list[Choice] | None = None
-    usage: Usage | None = None
+    counts: Any = msgspec.field(name="usage", default=None)
     error: Any = None
+
+    @property
+    def usage(self) -> Usage:
+        return _as(Usage, self.counts) or Usage()
 
     @property
     def first(self) -> Choice:
@@ -75,7 +83,7 @@ class Reply(msgspec.Struct):
     @property
     def tokens(self) -> list[Token]:
         """What was written with log-probabilities; empty where the server gives none."""
-        told = self.first.logprobs
+        told = _as(Tokens, self.first.logprobs)
         return (told.content if told else None) or []
 
     @property
@@ -86,7 +94,7 @@ class Reply(msgspec.Struct):
 
     def written(self, at_most: int) -> int:
         """Tokens that were written; `at_most`, what was asked for, where the server does not say."""
-        told = self.usage.completion_tokens if self.usage else None
+        told = self.usage.completion_tokens
         if told is not None and told >= 0:
             return told
         return len(self.tokens) or at_most
@@ -98,7 +106,7 @@ class Reply(msgspec.Struct):
         if isinstance(text, list):  # some servers answer in parts
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
         if isinstance(text, str) and text.strip():
-            return text.encode("utf-8", "replace").decode().strip()
+            return text.strip()
         if choice.message.refusal:
             raise InputError(f"the model refused: {choice.message.refusal!s:.200}")
         if why == "content_filter":
@@ -118,6 +126,13 @@ def reply_of(content: bytes) -> Reply:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         start = content[:60].decode("utf-8", "replace")
         raise NoAnswer(f"the server's answer is no chat completion ({error}; it begins {start!r})") from None
+
+
+def _as(kind: type[T], held: Any) -> T | None:
+    try:
+        return None if held is None else msgspec.convert(held, kind)
+    except msgspec.ValidationError:
+        return None
 
 
 def _because(error: Any) -> str:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from primitives.backends.openai_api.asking import Batch, Line
 from primitives.backends.openai_api.messages import Pictures, messages_of
@@ -104,7 +105,7 @@ class OpenAIServer:
         self.jpeg_quality = jpeg_quality
         self.reading = Reading()
         self._timeout, self._concurrency = timeout, concurrency
-        self._key = api_key or os.environ.get(key_from) or ""
+        self._key = (api_key or os.environ.get(key_from) or "").strip()
         self._key_from = key_from
         self._pictures = Pictures(jpeg_quality)
         self._lock = threading.Lock()
@@ -113,8 +114,10 @@ class OpenAIServer:
         self._check()
 
     def _check(self) -> None:
-        if self.base_url and not self.base_url.startswith(("http://", "https://")):
-            raise PluginError(f"{self.base_url!r} is no address: write http://… or https://…, as …:8000/v1")
+        if self.base_url and not _is_address(self.base_url):
+            raise PluginError(f"{self.base_url!r} is no address: write http://host:port/v1, or https://…")
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise PluginError(f"the key in {self._key_from} holds characters that no key has: copy it again")
         if self.answers not in get_args(Answers):
             raise PluginError(f"answers={self.answers!r}: write one of {', '.join(get_args(Answers))}")
         if any(not price >= 0 or price == float("inf") for price in self.prices) or len(self.prices) != 2:
@@ -132,7 +135,7 @@ class OpenAIServer:
         if ours:
             raise PluginError(f"extra holds {', '.join(sorted(ours))}, which this backend sets itself")
         try:
-            json.dumps(self.extra)
+            json.dumps(self.extra, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise PluginError(f"extra must be plain data, as JSON has it: {error}") from None
 
@@ -212,8 +215,8 @@ class OpenAIServer:
     def generate_text(
         self, prompts: Sequence[Prompt], *, max_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> Outcomes[Generation]:
-        """Replies, without what a model reasons unseen. log_probability is as the server tells it: of vLLM's
-        own at temperature 1; None where it does not. The seed is sent in 31 bits; whether a server's samples
+        """Replies, without what a model reasons unseen. log_probability is as the server tells it; None
+        where it does not. The seed is sent in 31 bits; whether a server's samples
         repeat with it, and do not depend on their batch mates, is up to the server."""
 
         def work(i: int, batch: Batch) -> Generation:
@@ -268,10 +271,9 @@ class OpenAIServer:
         """Tokens written, and dollars by the price list: for all of the prompt, whatever part of it a server
         had read before, so that the charge is the same each time."""
         tokens, usage = reply.written(at_most), reply.usage
-        read, cached = (usage.read, usage.cached) if usage else (0, 0)
         with self._lock:
-            self.reading += Reading(read - cached, cached, tokens)
-        return tokens, (read * self.prices[0] + tokens * self.prices[1]) / 1e6
+            self.reading += Reading(usage.read - usage.cached, usage.cached, tokens)
+        return tokens, (usage.read * self.prices[0] + tokens * self.prices[1]) / 1e6
 
     def _tell(self) -> None:
         """Say once what the server does not take, where that changes what it writes."""
@@ -282,6 +284,14 @@ class OpenAIServer:
         for name in sorted((self._line.not_taken & set(meant)) - self._told):
             self._told.add(name)
             warnings.warn(f"{self.model} takes no {name}: {meant[name]}", stacklevel=4)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or a host that is none
+        return False
 
 
 def _prices_from(words: str | None) -> tuple[float, float]:
