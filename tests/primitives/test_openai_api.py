@@ -1,5 +1,5 @@
-"""A model behind a server of OpenAI's chat protocol: a real one (`transformers serve`, a tiny checkpoint), and
-a small one that fails in every way a server can."""
+"""A model behind a server of OpenAI's chat protocol: a real one (`transformers serve`, a tiny checkpoint),
+and a small one that fails in every way a server can."""
 
 import base64
 import io
@@ -330,12 +330,15 @@ WRONG = {
         "no chat completion",
         2,
     ),
+    "nested too deep": (status(200, b'{"error":' + b"[" * 100_000), NoAnswer, "no chat completion", 2),
+    "not packed": (status(200, b"{}", Content_Encoding="gzip"), NoAnswer, "cannot be read", 2),
     "another shape": (status(200, {"choices": "left"}), NoAnswer, r"no chat completion", 2),
     "no choices": (status(200, {"choices": []}), NoAnswer, "without any choice", 2),
     "an error as a reply": (status(200, {"error": {"message": "dead"}}), NoAnswer, r"choice \(dead\)", 2),
     "empty": (said(""), NoAnswer, "wrote nothing", 1),
     "blank": (said(" \n "), NoAnswer, "wrote nothing", 1),
     "hidden reasoning": (said(None, finish="length"), InputError, "raise max_tokens", 1),
+    "500 without words": (status(500, {"error": None}), NoAnswer, r"answered 500; the server failed", 2),
     "a refusal": (said(None, refusal="I will not."), InputError, "refused: I will not", 1),
     "a filter": (said("", finish="content_filter"), InputError, "content filter", 1),
     "500": (error(500, "boom"), NoAnswer, "answered 500: boom; .* look at its log .sent 2 times", 2),
@@ -449,6 +452,19 @@ def test_an_interrupt_does_not_wait_for_the_server():
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)
     assert "KeyboardInterrupt" in told and len(server.bodies) == 3
+
+
+def test_so_does_one_that_is_busy_for_all_but_not_one_that_is_for_some():
+    with SmallServer(lambda body, n: error(503, "busy")) as server:
+        found = written(backend(server, patience=0.2, concurrency=1), [words(str(i)) for i in range(50)])
+        assert len({id(f) for f in found}) == 1 and isinstance(found[0], NoAnswer)
+
+        def answer(body, n):
+            return error(503, "busy") if body["messages"][0]["content"] == "0" else said("so")
+
+        server.answer = answer
+        found = written(backend(server, patience=0.5, concurrency=2), [words(str(i % 40)) for i in range(80)])
+    assert isinstance(found[0], NoAnswer) and all(isinstance(f, Generation) for f in found[1:40])
 
 
 @pytest.mark.parametrize("key", ["sk-secret-1234", None])

@@ -39,10 +39,12 @@ TOP = (20, 5)
 
 
 class Batch:
-    """Prompts that were handed over together. over: why none of those that are left will be answered."""
+    """Prompts that were handed over together. answered: when one last was, on the monotonic clock; over: why
+    none of those that are left will be."""
 
     def __init__(self, attempts: int, patience: float) -> None:
         self.attempts, self.patience = attempts, patience
+        self.answered = 0.0
         self.over: Exception | None = None
         self.stopped = threading.Event()
 
@@ -162,7 +164,9 @@ class Line:
             self._wait_until(self._closed_until, batch)
             sent = self._sendable(wanted)
             try:
-                return self._asked({"model": self.where.model, "messages": messages, **sent})
+                reply = self._asked({"model": self.where.model, "messages": messages, **sent})
+                batch.answered = time.monotonic()
+                return reply
             except Refused as attempt:
                 why = attempt
             if why.again == "otherwise":
@@ -171,7 +175,7 @@ class Line:
             pause = tries.pause(why)
             if pause is None:
                 error = tries.given_up(why)
-                if why.all:
+                if why.all and (tries.since is None or batch.answered < tries.since):
                     batch.end(error)
                 raise error
             then = time.monotonic() + pause
@@ -266,6 +270,8 @@ class Line:
         why = self.where.redacted(str(causes[-1]) or str(error)) or type(error).__name__
         if kinds & {"APITimeoutError", "ReadTimeout", "WriteTimeout"} and "ConnectTimeout" not in kinds:
             return Refused(NoAnswer(late), "attempts")
+        if "DecodingError" in kinds:
+            return Refused(NoAnswer(f"{self.where.url} answered what cannot be read ({why})"), "attempts")
         if kinds & BROKEN and "CERTIFICATE" not in why:
             said = f"{self.where.url} cannot be reached ({why}): start the server, or mend the address"
             return Refused(NoAnswer(said), "patience", all=True)

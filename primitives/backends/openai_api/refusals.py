@@ -23,7 +23,8 @@ class Refused(Exception):
     """One attempt that failed.
 
     error: what to say once it is given up; after: seconds that the server asks to wait; all: given up, it is
-    given up for the prompts beside it too, which would fare no better; without: the setting not to send.
+    given up for the prompts beside it too, which would fare no better, unless one was answered since;
+    without: the setting not to send.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ def refused(status: int, body: Any, headers: Any, sent: dict[str, Any], where: W
     if status == 402:
         return Refused(NoAnswer(f"{told}; the account behind {where.key_from} must be paid first"), all=True)
     if status in (429, 502, 503, 504, 529):
-        return Refused(NoAnswer(told), "patience", after=asked_to_wait(headers))
+        return Refused(NoAnswer(told), "patience", after=asked_to_wait(headers), all=True)
     if status in (408, 409, 425) or status >= 500:
         said = f"{told}; the server failed on this prompt: look at its log"
         return Refused(NoAnswer(said), "attempts", after=asked_to_wait(headers))
@@ -123,9 +124,9 @@ class Where:
 def _words(body: Any) -> str:
     """What a refusal says, without what it repeats of the request."""
     if isinstance(body, dict):
-        held = body.get("error", body)
+        held = body.get("error") or body
         if isinstance(held, dict):
-            held = held.get("message", held.get("detail", ""))
+            held = held.get("message", held.get("detail")) or ""
         if isinstance(held, list):  # by field, as FastAPI has it
             parts = [part for part in held if isinstance(part, dict)]
             return "; ".join(

@@ -123,7 +123,7 @@ def reply_of(content: bytes) -> Reply:
     """A reply from its JSON. Raises NoAnswer where it is none."""
     try:
         return msgspec.json.decode(content, type=Reply)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         start = content[:60].decode("utf-8", "replace")
         raise NoAnswer(f"the server's answer is no chat completion ({error}; it begins {start!r})") from None
 
