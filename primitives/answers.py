@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from primitives.prompts import instruction, prompt_of
-from unroller.capabilities import AnswerScorer, Prompt
+from unroller.capabilities import AnswerScorer, Prompt, Scores
 from unroller.declare import View, decoder, probe
 from unroller.problem import Problem
 from unroller.rendering import escape
@@ -34,6 +34,8 @@ def _scored(views: list[View], scorer: AnswerScorer) -> list[Answer | Exception]
 def _answer(view: View, probabilities) -> Answer | Exception:
     if isinstance(probabilities, Exception):
         return probabilities
+    if isinstance(probabilities, Scores):
+        view.charge(model_calls=1, price=probabilities.price)
     p = tuple(float(q) for q in probabilities)
     best = max(range(len(p)), key=p.__getitem__)
     return Answer(view.choices[best], view.choices, best, p)

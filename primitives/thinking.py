@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from primitives.prompts import instruction, prompt_of
 from unroller.capabilities import TextGenerator
 from unroller.cost import Cost
-from unroller.declare import View, primitive
-from unroller.faults import InputError
+from unroller.declare import Primitive, View, primitive
+from unroller.faults import InputError, MissingCapability
+from unroller.fingerprint import fingerprint
 from unroller.problem import Problem
 from unroller.values import CameraPose, Text, Value
 
@@ -60,7 +61,7 @@ def _written(views: list[View], writer: TextGenerator, told: str, kind: str) -> 
         if isinstance(generation, Exception):
             texts.append(generation)
             continue
-        view.charge(model_calls=1, tokens=generation.tokens)
+        view.charge(model_calls=1, tokens=generation.tokens, price=generation.price)
         texts.append(Text(generation.text, kind=kind))
     return texts
 
@@ -133,6 +134,45 @@ def oracle_text(view: View) -> Text:
     if not isinstance(text, str):
         raise InputError(f"no oracle text of the kind {wanted.kind!r} in {where} for this problem")
     return Text(text, kind=wanted.kind)
+
+
+def oracle_from(writer: Any, kind: str = "think", told: str = THINK) -> Primitive:
+    """`oracle_text`, written by a backend of its own: a better model than the one that answers.
+
+        ex = Executor(backend=HFVLM(…), policy=[])
+        ex = ex.extend(primitives=[oracle_from(OpenAIServer(…))], policy=["oracle_text"])
+
+    writer: a backend that provides TextGenerator. It is given the photos and the question and nothing of the
+    context, so that its text is the same at whatever step, and is asked for once. kind: of the text; told:
+    the instruction. What it reads is no part of the run's `spent.reading`. Raises MissingCapability where it
+    writes no text.
+    """
+    if TextGenerator not in writer.provides:
+        lacks = getattr(writer, "lacks", None) or "TextGenerator"
+        raise MissingCapability(f"the oracle {writer.name} writes no text: it lacks {lacks}")
+
+    def bound(parameters: Writing) -> Cost:
+        cost = _bound(parameters)
+        dollars = getattr(writer, "price_bound", None)
+        return cost if dollars is None else cost + Cost(price=dollars(cost))
+
+    @primitive(
+        name="oracle_text",
+        reads=("images", "question"),
+        writes=Text,
+        parameters=Writing,
+        cost=bound,
+        batched=True,
+        stochastic=True,
+        applies=a_question,
+        max_batch=writer.max_batch,
+        version=fingerprint(_written, (told, kind, str(writer.fingerprint))),
+    )
+    def oracle_text(views: list[View]) -> Sequence[Text | Exception]:
+        """The text that an oracle writes, the paper's upper bound."""
+        return _written(views, writer, told, kind)
+
+    return oracle_text
 
 
 @primitive(reads=("metadata",), writes=CameraPose)

@@ -7,7 +7,7 @@ executor is made; what is left for each call is one hash for its provenance.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -44,8 +44,11 @@ class Action:
         self.writes = primitive.writes
         self.is_value: bool = issubclass(primitive.writes, Value)
         self.holds_arrays = self.is_value and bool(array_fields(primitive.writes))
-        self.cost = _checked_cost(
-            name, primitive.cost if isinstance(primitive.cost, Cost) else primitive.cost(parameters)
+        self.cost = _priced(
+            _checked_cost(
+                name, primitive.cost if isinstance(primitive.cost, Cost) else primitive.cost(parameters)
+            ),
+            providers,
         )
         self.always = missing is None and self.cost is FREE and primitive.applies is None
         self.meters = tuple(filter(_counts, dict.fromkeys(providers)))
@@ -147,14 +150,22 @@ def bind(
         if provider is None:
             hint = who_could(capability) if who_could else ""
             chose = ", ".join(b.name for b in backends) or "none"
-            idle = [b for b in backends if not b.provides and hasattr(b, "lacks")]
-            hint = "".join(f" {b.name} lacks {b.lacks}." for b in idle) + hint
+            idle = [(b.name, lacked) for b in backends if (lacked := _lacked(b, capability))]
+            hint = "".join(f" {name} lacks {lacked}." for name, lacked in idle) + hint
             missing = f"needs {capability.__name__}, which no chosen backend provides ({chose}).{hint}"
             if strict:
                 raise MissingCapability(f"{name} {missing}")
             break
         providers.append(provider)
     return Action(primitive, name, bound, tuple(providers), missing)
+
+
+def _lacked(backend: Any, capability: type[Any]) -> str | None:
+    """What it says it lacks for this capability, if anything."""
+    lacks: Any = getattr(backend, "lacks", None)
+    if isinstance(lacks, Mapping):
+        return cast("Mapping[Any, str]", lacks).get(capability)
+    return None if backend.provides else lacks
 
 
 def _parameters(parameters: Any) -> list[Any]:
@@ -169,6 +180,13 @@ def _checked_cost(name: str, cost: Any) -> Cost:
     if min(cost.model_calls, cost.tokens, cost.price) < 0:
         raise PluginError(f"{name}: a cost cannot be negative: {cost}")
     return cost
+
+
+def _priced(cost: Cost, providers: Sequence[Any]) -> Cost:
+    """With the most that providers which are paid for may ask for it."""
+    bounds = [getattr(provider, "price_bound", None) for provider in dict.fromkeys(providers)]
+    dollars = sum(bound(cost) for bound in bounds if bound is not None)
+    return cost + Cost(price=dollars) if dollars else cost
 
 
 def with_parameters(action: Action, call: Call) -> Action:

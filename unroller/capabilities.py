@@ -41,11 +41,20 @@ class Prompt(msgspec.Struct, frozen=True, eq=False):
 
 
 class Generation(msgspec.Struct, frozen=True):
-    """What it wrote: text, how many tokens that took, and their summed log-probability if known."""
+    """What it wrote: text, how many tokens that took, and their summed log-probability if known; price: what
+    reading the prompt and writing this cost by a price list, in dollars."""
 
     text: str
     tokens: int
     log_probability: float | None = None
+    price: float = 0.0
+
+
+class Scores(tuple[float, ...]):
+    """Probabilities of choices that had their price, in dollars. Where scoring is charged as one model call
+    and no more, any sequence will do."""
+
+    price: float = 0.0
 
 
 class PhotoPair(msgspec.Struct, frozen=True, eq=False):

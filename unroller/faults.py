@@ -62,6 +62,11 @@ class TransientError(UnrollerError):
     """For backends to raise: trying again may help (rate limits, dropped connections)."""
 
 
+class NoAnswer(UnrollerError):
+    """For backends that ask elsewhere to raise: no usable answer came, and they have asked again themselves
+    as far as that helps (after a TransientError the engine would)."""
+
+
 class InputError(UnrollerError):
     """For primitives and backends to raise: these inputs cannot be worked with, and trying again
     will not help (photos without overlap, a blank picture). Other samples of the batch are fine."""
