@@ -105,7 +105,9 @@ def load(found: Checkpoint, device: Any, dtype: str, variant: str | None, offloa
             for name in parts_of(found)
             if (found.folder / name / "config.json").is_file()
         }
-        given = {name: part for name, part in parts.items() if part is not None}
+        given: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
+        if find_spec("accelerate") is None:
+            given["low_cpu_mem_usage"] = False
         pipe = kind.from_pretrained(str(found.folder), local_files_only=True, **given)
     pipe.set_progress_bar_config(disable=True)
     if offload:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
 from xxhash import xxh3_64_intdigest
 
 from primitives.backends.hf_vlm.chat import Reading
@@ -96,7 +96,8 @@ def _write(
     if reader.remembers:
         given["past_key_values"] = reader.past(rows)
     noise = KeyedNoise(seeds, temperature)
-    out = model.generate(
+    out = _generate(
+        model,
         **given,
         generation_config=_settings(model, max_tokens, ends, reader.chat.padding),
         logits_processor=LogitsProcessorList([noise]),
@@ -112,6 +113,13 @@ def _write(
     return written
 
 
+def _generate(model: Any, **given: Any) -> Tensor:
+    """The model's own generation; of Janus, whose own leaves out the noise when it writes text, transformers'
+    for all."""
+    own = GenerationMixin.generate.__get__(model) if model.config.model_type == "janus" else model.generate
+    return own(**given)
+
+
 def _settings(model: Any, max_tokens: int, ends: tuple[int, ...], pad: int) -> Any:
     settings = copy.deepcopy(model.generation_config)
     settings.do_sample, settings.num_beams = False, 1
@@ -119,4 +127,5 @@ def _settings(model: Any, max_tokens: int, ends: tuple[int, ...], pad: int) -> A
     settings.max_length, settings.max_new_tokens = None, max_tokens
     settings.eos_token_id, settings.pad_token_id = list(ends) or None, pad
     settings.return_dict_in_generate = False
+    settings.guidance_scale = None  # Janus': of pictures
     return settings
