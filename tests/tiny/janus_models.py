@@ -1,11 +1,12 @@
 """A Janus of a few thousand parameters, with random weights: pictures of 16 × 16 pixels as 16 tokens."""
 
 import torch
-
 from tiny.chat_models import EYES, SMALL, TURNS, tokenizer
 
+TEMPLATE = TURNS.replace("IMAGE", "<image>")
 
-def janus(codes=32, template=TURNS.replace("IMAGE", "<image>"), guidance=3.0):
+
+def janus(codes=32, template=TEMPLATE, guidance=3.0):
     from transformers import (
         JanusConfig,
         JanusForConditionalGeneration,

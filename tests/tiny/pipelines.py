@@ -67,7 +67,6 @@ def unet(diffusers, channels):
 
 
 def save_stable_diffusion(folder, kind="StableDiffusionPipeline", channels=4, longest=77):
-    """Draws pictures whose sides are multiples of 2."""
     import diffusers
 
     torch.manual_seed(0)
@@ -90,7 +89,7 @@ def save_instruct_pix2pix(folder):
 
 
 def save_flux(folder, kind="FluxPipeline"):
-    """Draws pictures whose sides are multiples of 4; CLIP reads 77 tokens, T5 512."""
+    """CLIP reads 77 tokens, T5 512."""
     import diffusers
     from tiny.chat_models import tokenizer
 
@@ -99,7 +98,6 @@ def save_flux(folder, kind="FluxPipeline"):
     t5 = transformers.T5Config(
         vocab_size=len(more), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4, dropout_rate=0.0
     )
-    parts = {"image_encoder": None, "feature_extractor": None} if "Kontext" in kind or kind == "FluxPipeline" else {}
     getattr(diffusers, kind)(
         transformer=diffusers.FluxTransformer2DModel(
             patch_size=1,
@@ -112,12 +110,13 @@ def save_flux(folder, kind="FluxPipeline"):
             pooled_projection_dim=32,
             axes_dims_rope=(4, 4, 8),
         ),
-        vae=vae(diffusers, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1, scaling_factor=1.5),
+        vae=vae(diffusers, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
         text_encoder=clip(words),
         tokenizer=words,
         text_encoder_2=enlivened(transformers.T5EncoderModel(t5)),
         tokenizer_2=more,
-        **parts,
+        image_encoder=None,
+        feature_extractor=None,
     ).save_pretrained(folder)
     return folder

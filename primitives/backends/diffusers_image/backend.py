@@ -90,13 +90,14 @@ class DiffusersImage:
         if guidance is not None and not 0 <= guidance < math.inf:
             raise PluginError(f"guidance={guidance}: give 0 or more (1, or 0 for some, is none)")
         if strength is not None and not 0 < strength <= 1:
-            raise PluginError(f"strength={strength}: give more than 0, and at most 1 (nothing of the picture)")
+            raise PluginError(f"strength={strength}: give more than 0, at most 1 (all noise)")
         if window not in get_args(Window):
             raise PluginError(f"no window policy is called {window!r}: write {', '.join(get_args(Window))}")
         if pixels < 1 or max_batch < 1:
             raise PluginError("pixels and max_batch must be at least 1")
         self.steps, self.guidance, self.strength = steps, guidance, strength
-        self.options, self.window, self.pixels = dict(options), window, pixels
+        self.options, self.pixels = dict(options), pixels
+        self.window: Window = window
         self.max_batch = max_batch
         self.variant, self.offload = variant, offload
         self._checkpoint: Checkpoint | None = None

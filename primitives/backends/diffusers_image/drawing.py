@@ -52,7 +52,8 @@ class Painter:
         cells = cells or getattr(getattr(denoiser, "config", None), "sample_size", None)
         if not isinstance(cells, int):
             return (1024, 1024)
-        return (cells * int(self.pipe.vae_scale_factor),) * 2
+        side = cells * int(self.pipe.vae_scale_factor)
+        return (side, side)
 
     def draw(self, said: Sequence[Said], width: int, height: int, seeds: Sequence[int]) -> list[Drawn]:
         """A picture of exactly this size a prompt. Raises InputError for a size that cannot be drawn."""
@@ -98,16 +99,18 @@ class Painter:
 
     def _check_size(self, width: int, height: int) -> None:
         step = self.multiple
-        if width % step == 0 and height % step == 0 and 0 < min(width, height) <= max(width, height) <= LARGEST:
-            return
         most = LARGEST // step * step
+        if all(side % step == 0 and step <= side <= most for side in (width, height)):
+            return
         near = " x ".join(str(max(step, min(most, round(side / step) * step))) for side in (width, height))
         raise InputError(
-            f"this pipeline draws pictures whose sides are multiples of {step}, up to {most}, and was asked for"
-            f" {width} x {height}: the nearest it can draw is {near}"
+            f"this pipeline draws pictures whose sides are multiples of {step}, up to {most}, and was asked"
+            f" for {width} x {height}: the nearest it can draw is {near}"
         )
 
-    def _called(self, group: Sequence[int], said: Sequence[Said], seeds: Sequence[int], **more: Any) -> list[Drawn]:
+    def _called(
+        self, group: Sequence[int], said: Sequence[Said], seeds: Sequence[int], **more: Any
+    ) -> list[Drawn]:
         """What the pipeline makes of some samples."""
         import torch
 
@@ -130,13 +133,14 @@ class Painter:
 
 
 def _multiple(pipe: Any) -> int:
-    """What the sides of a picture must be multiples of: the VAE's factor, times the transformer's patches."""
+    """What the sides of a picture must be multiples of: the VAE's factor, times the transformer's patches; and
+    8, which the older families have written into their checks."""
     factor = int(getattr(pipe, "vae_scale_factor", 8))
     processor = getattr(pipe, "image_processor", None)
     coarse = int(getattr(getattr(processor, "config", None), "vae_scale_factor", factor))
     transformer = getattr(getattr(pipe, "transformer", None), "config", None)
     patch = getattr(transformer, "patch_size", 1)
-    return math.lcm(coarse, factor * (patch if isinstance(patch, int) else 1))
+    return math.lcm(8, coarse, factor * (patch if isinstance(patch, int) else 1))
 
 
 # --------------------------------------------------------------------------------------- pictures, pixels

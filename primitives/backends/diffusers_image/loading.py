@@ -1,4 +1,4 @@
-"""Loading pipelines that draw or edit: which folders hold one, and all of its parts with all of their weights.
+"""Loading pipelines that draw or edit: which folders hold one, and all its parts with all their weights.
 
 What holds for every checkpoint, that it is whole, safe and found without a download, is checked in
 `primitives.backends.checkpoints`.
@@ -37,8 +37,10 @@ DRAWS_AND_EDITS = ("Kontext", "Flux2")
 DENOISERS = ("transformer", "unet", "prior")
 """The part whose dtype, as saved, is the pipeline's."""
 
-OURS = {"prompt", "image", "width", "height", "generator", "output_type", "return_dict", "num_inference_steps",
-        "num_images_per_prompt", "latents"}  # fmt: skip
+OURS = {
+    "prompt", "image", "width", "height", "generator", "output_type", "return_dict", "num_inference_steps",
+    "num_images_per_prompt", "latents",
+}  # fmt: skip
 """Arguments of a pipeline's call that are no options."""
 
 
@@ -48,8 +50,8 @@ def found_at(path: Any, allow_pickle: bool) -> Checkpoint:
     lacking = sorted(name for name in parts_of(found) if not (found.folder / name).is_dir())
     if lacking:
         raise MissingCapability(
-            f"{found.folder} lacks parts of its {found.kind} ({', '.join(lacking)}): download it again, or, if"
-            " it should go without, write null for it in model_index.json"
+            f"{found.folder} lacks parts of its {found.kind} ({', '.join(lacking)}): download it again, or,"
+            " if it should go without, write null for it in model_index.json"
         )
     return found
 
@@ -60,7 +62,7 @@ def _is_known(kind: str) -> bool:
 
 
 def capabilities_of(found: Checkpoint, strength: float | None) -> tuple[type[Any], ...]:
-    """What a pipeline of this name can do; whether it takes the arguments for it is seen when it is loaded."""
+    """What a pipeline of this name can do; whether it takes what that needs is seen when it is loaded."""
     if any(mark in found.kind for mark in DRAWS_AND_EDITS):
         return (ImageGenerator, ImageEditor)
     if any(mark in found.kind for mark in EDITS):
@@ -78,7 +80,8 @@ def fingerprint(found: Checkpoint, *settings: object) -> str:
     """Of weights and configs (see `Checkpoint.fingerprint`), of tokenizers, and of settings."""
     from xxhash import xxh3_64_hexdigest
 
-    beside = sorted(file for pattern in ("*/*.txt", "*/*.model", "*/*.jinja") for file in found.folder.glob(pattern))
+    patterns = ("*/*.txt", "*/*.model", "*/*.jinja")
+    beside = sorted(file for pattern in patterns for file in found.folder.glob(pattern))
     read = [(str(file.relative_to(found.folder)), xxh3_64_hexdigest(file.read_bytes())) for file in beside]
     return found.fingerprint(*settings, read)
 
@@ -222,7 +225,8 @@ def arguments(
 
 def _needs(taken: Mapping[str, Any], name: str, kind: str, setting: str) -> None:
     if name not in taken:
-        others = ", ".join(sorted(n for n in taken if n not in OURS and "embeds" not in n and "callback" not in n))
+        theirs = (n for n in taken if n not in OURS and "embeds" not in n and "callback" not in n)
+        others = ", ".join(sorted(theirs))
         raise PluginError(f"a {kind} takes no {setting}: leave it out (its options are: {others})")
 
 

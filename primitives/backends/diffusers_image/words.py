@@ -32,10 +32,11 @@ class Said(NamedTuple):
 
 
 class Reader:
-    """The window of a pipeline: its widest text encoder's.
+    """The window of a pipeline: its text encoder's.
 
-    Families with several encoders give all of them the same words. The narrower ones (CLIP beside T5 in Flux
-    and SD3) weigh the whole, and read its beginning, which is what the problem asks for.
+    Families with several encoders give all of them the same words. The widest counts, and CLIP only where it
+    is alone: beside another one (in Flux and SD3) it weighs the whole, and reads its beginning, which is what
+    the problem asks for.
     """
 
     def __init__(self, pipe: Any, sequence: int | None, window: Window) -> None:
@@ -44,12 +45,16 @@ class Reader:
         self.limit: int | None = None
         self._tokenizer: Any = None
         special: set[str] = set()
-        for tokenizer in _tokenizers(pipe):
+        tokenizers = _tokenizers(pipe)
+        alone = all(_is_clip(tokenizer) for tokenizer in tokenizers)
+        for tokenizer in tokenizers:
             special.update(str(token) for token in tokenizer.all_special_tokens)
             special.update(str(one) for one in tokenizer.added_tokens_decoder.values() if one.special)
             limit = int(tokenizer.model_max_length)
-            if sequence is not None and not type(tokenizer).__name__.startswith("CLIP"):
-                limit = sequence
+            if sequence is not None and not _is_clip(tokenizer):
+                limit = sequence - _framed(pipe, tokenizer)
+            if _is_clip(tokenizer) and not alone:
+                continue
             if limit <= 1 << 20 and (self.limit is None or limit > self.limit):
                 self.limit, self._tokenizer = limit, tokenizer
         self._special = sorted((s for s in special if len(s.strip()) > 1), key=len, reverse=True)
@@ -79,8 +84,8 @@ class Reader:
             )
         if said is None:
             raise InputError(
-                f"what is asked for has {self._count(_joined([*given, told]))} tokens without any context, and"
-                f" the pipeline reads {self.limit}: shorten it"
+                f"what is asked for has {self._count(_joined([*given, told]))} tokens without any context,"
+                f" and the pipeline reads {self.limit}: shorten it"
             )
         return said
 
@@ -134,6 +139,25 @@ def _tokenizers(pipe: Any) -> list[Any]:
         if tokenizer is not None and getattr(pipe, f"text_encoder{number}", None) is not None:
             found.append(getattr(tokenizer, "tokenizer", tokenizer))  # some families hold a processor there
     return found
+
+
+def _is_clip(tokenizer: Any) -> bool:
+    return type(tokenizer).__name__.startswith("CLIP")
+
+
+def _framed(pipe: Any, tokenizer: Any) -> int:
+    """Tokens, at most, that a family puts around a prompt: a chat's turns, and what a system is told."""
+    told = getattr(pipe, "system_message", None) or getattr(pipe, "system_prompt", None) or ""
+    count = len(tokenizer(told, add_special_tokens=False)["input_ids"]) if isinstance(told, str) else 0
+    if not getattr(tokenizer, "chat_template", None):
+        return count + 8 * bool(count)  # with the mark where the prompt begins
+    try:
+        turn = tokenizer.apply_chat_template(
+            [{"role": "user", "content": ""}], tokenize=False, add_generation_prompt=True
+        )
+        return count + len(tokenizer(turn, add_special_tokens=False)["input_ids"])
+    except Exception:  # a template that wants another kind of content
+        return count + 64
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -116,8 +116,9 @@ def _write(
 def _generate(model: Any, **given: Any) -> Tensor:
     """The model's own generation; of Janus, whose own leaves out the noise when it writes text, transformers'
     for all."""
-    own = GenerationMixin.generate.__get__(model) if model.config.model_type == "janus" else model.generate
-    return own(**given)
+    if model.config.model_type == "janus":
+        return GenerationMixin.generate(model, **given)  # pyright: ignore[reportAttributeAccessIssue]
+    return model.generate(**given)
 
 
 def _settings(model: Any, max_tokens: int, ends: tuple[int, ...], pad: int) -> Any:

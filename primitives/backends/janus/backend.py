@@ -157,7 +157,9 @@ class Janus(HFVLM):
             )
         ids = to_numpy(tokens.ids)
         if int(ids.min()) < 0 or int(ids.max()) >= roller.codes:
-            return InputError(f"visual tokens of this codebook lie in 0..{roller.codes - 1}, and these do not")
+            return InputError(
+                f"visual tokens of this codebook are 0 to {roller.codes - 1}, and these are not"
+            )
         return None
 
     def _decoded(self, tokens: Sequence[VisualTokens]) -> list[Image | Exception]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from primitives.backends.hf_vlm.chat import Reading
@@ -38,7 +39,7 @@ class Roller:
         blank = tokenizer.pad_token_id if config.pad_token_id is None else config.pad_token_id
         if begins is None or blank is None:
             raise MissingCapability(
-                "this Janus checkpoint does not say which token begins a picture, or which one blanks a prompt"
+                "this Janus checkpoint does not say which token begins a picture, or which blanks a prompt"
                 " (boi_token and pad_token in tokenizer_config.json): download it again"
             )
         self.begins, self.blank = int(begins), int(blank)
@@ -91,7 +92,7 @@ class Roller:
         begins a picture."""
         rows = [torch.cat([r.tokens, r.tokens.new_tensor([self.begins])]) for r in readings]
         longest = max(map(len, rows))
-        tokens = torch.stack([torch.nn.functional.pad(r, (longest - len(r), 0), value=self.blank) for r in rows])
+        tokens = torch.stack([pad(r, (longest - len(r), 0), value=self.blank) for r in rows])
         mask = torch.stack([torch.arange(longest) >= longest - len(row) for row in rows]).long()
         tokens, mask = tokens.to(self.model.device), mask.to(self.model.device)
         embed = self.model.get_input_embeddings()
