@@ -174,8 +174,9 @@ def test_everything_in_a_prompt_becomes_words(flux):
         instruction="Draw it.",
         system="You paint.",
     )
+    six = "0.500000 0.000000 0.000000 0.000000 0.000000 0.000000"
     lines = ["You paint.", "photo 1", "a <b> cone", "wide,", "and 2 < 3"]
-    lines += ["camera pose 0.500000 0.000000 0.000000 0.000000 0.000000 0.000000 (arbitrary unit)", "Draw it."]
+    lines += [f"camera pose {six} (arbitrary unit)", "Draw it."]
     assert backend(flux)._reader.read(prompt).words.split("\n") == lines
 
 
@@ -352,7 +353,8 @@ def test_a_picture_is_changed_as_words_say(pix2pix, tmp_path):
 
 def test_problems_of_several_sizes_are_drawn_together(unet):
     ex = Executor(backend=backend(unet), policy=[])
-    sizes = [{"width": 16, "height": 24}, {}, {"width": 16, "height": 24}, {"width": 24}, {"width": "wide"}, {"height": 18}]
+    tall = {"width": 16, "height": 24}
+    sizes = [tall, {}, tall, {"width": 24}, {"width": "wide"}, {"height": 18}]
     *runs, wrong, odd = ex.map([Problem.generation("a cone", metadata=size) for size in sizes])
     assert [run.output.size for run in runs] == [(16, 24), (16, 16), (16, 24), (24, 24)]
     assert "the nearest it can draw is 16 x 16" in odd.faults[0].message
@@ -367,7 +369,7 @@ def test_the_backend_keeps_its_contract(checkpoint, request):
 
 def test_without_a_folder_it_says_what_it_lacks(monkeypatch, unet):
     monkeypatch.delenv("UNROLLER_DIFFUSERS_IMAGE", raising=False)
-    with pytest.raises(MissingCapability, match="diffusers_image lacks a checkpoint's folder in UNROLLER_DIFF"):
+    with pytest.raises(MissingCapability, match="lacks a checkpoint's folder in UNROLLER_DIFFUSERS_IMAGE"):
         Executor(backend=DiffusersImage(), policy=[]).run(Problem.generation("a cone"))
     monkeypatch.setenv("UNROLLER_DIFFUSERS_IMAGE", str(unet))
     assert DiffusersImage(device="cpu").provides == (ImageGenerator,)

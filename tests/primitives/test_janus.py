@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from unroller import Call, Executor, Problem, Text, VisualTokens
+from unroller import Call, Executor, Problem, Text, VisualTokens, primitive
 from unroller.capabilities import AnswerScorer, Prompt, TextGenerator, VisualTokenizer
 from unroller.check import check
 from unroller.faults import InputError, MissingCapability, NotFinite, PluginError
@@ -23,6 +23,7 @@ from tiny.pipelines import save_stable_diffusion  # noqa: E402
 from primitives.backends.diffusers_image import DiffusersImage  # noqa: E402
 from primitives.backends.hf_vlm import HFVLM  # noqa: E402
 from primitives.backends.janus import Janus  # noqa: E402
+from primitives.visual_tokens import visual_token_rollout  # noqa: E402
 
 QUESTION = "where is the red cone when I take photo 1?"
 
@@ -141,7 +142,8 @@ def test_a_picture_is_what_the_model_itself_decodes(janus):
     pictures = janus.decode_tokens(tokens)
     drawn = janus.reader.model.decode_image_tokens(torch.stack([one.ids for one in tokens]))
     processor = janus.reader.chat.processor
-    own = processor.postprocess(list(drawn.detach().float()), return_tensors="PIL.Image.Image")["pixel_values"]
+    drawn = list(drawn.detach().float().permute(0, 3, 1, 2))
+    own = processor.postprocess(drawn, return_tensors="PIL.Image.Image")["pixel_values"]
     for ours, picture in zip(pictures, own, strict=True):
         apart = np.abs(ours.pixels.numpy().astype(int) - np.asarray(picture).astype(int))
         assert ours.size == (16, 16) and apart.max() <= 1, "but for the rounding of what is cut off"
@@ -153,7 +155,8 @@ def test_tokens_of_another_model_are_refused(janus, folder, tmp_path):
     (own,) = rolled(janus, said("a cone"))
     refused, picture = janus.decode_tokens([strange, own])
     assert isinstance(picture, Image)
-    assert isinstance(refused, InputError) and "decode them with the model that rolled them out" in str(refused)
+    assert isinstance(refused, InputError)
+    assert "decode them with the model that rolled them out" in str(refused)
     moved = Janus(shutil.copytree(folder, tmp_path / "moved"), device="cpu", dtype="bfloat16")
     assert moved.codebook == janus.codebook, "the codes are the same, wherever they lie and however loaded"
 
@@ -227,13 +230,12 @@ def test_a_thought_becomes_tokens_and_tokens_become_context_for_the_answer(chat,
 
 def test_the_tokens_depend_on_the_thought(janus):
     def think(words):
-        from unroller import primitive
-
         return primitive(reads=(), writes=Text, name="say", version=words)(lambda view: Text(words))
 
     found = []
-    for words in ("it is left", "it is right"):
-        ex = Executor(backend=janus, primitives=[think(words)], policy=["say", "visual_token_rollout"])
+    calls = ["say", "visual_token_rollout"]
+    for words in ("it is red and left", "it is blue, and behind the box on the right"):
+        ex = Executor(backend=janus, primitives=[think(words), visual_token_rollout], policy=calls)
         run = ex.run(Problem.spatial(photo(), question=QUESTION, choices=["left", "right"]))
         found.append(run.entries[1].value.ids.tolist())
     assert found[0] != found[1]
@@ -247,7 +249,8 @@ def test_think_roll_out_and_draw(chat, janus, tmp_path):
     )
     x = Problem.generation("a red cone", images=[photo()], question="where does it stand?")
     run = ex.run(x)
-    assert not run.faults and [entry.action for entry in run.entries] == ["text_think", "visual_token_rollout"]
+    assert not run.faults
+    assert [entry.action for entry in run.entries] == ["text_think", "visual_token_rollout"]
     assert isinstance(run.output, Image) and run.output.size == (16, 16)
     assert run.output != ex.extend(policy=[]).run(x).output, "the context reached the painter"
 
@@ -288,10 +291,7 @@ def test_a_checkpoint_that_does_not_say_how_a_picture_begins_is_refused(folder, 
     shutil.copytree(folder, tmp_path / "mute")
     file = tmp_path / "mute" / "tokenizer_config.json"
     held = json.loads(file.read_text())
-    held["model_specific_special_tokens"] = {
-        name: token for name, token in held["model_specific_special_tokens"].items() if name != "boi_token"
-    }
-    held.pop("boi_token", None)
+    held.pop("boi_token")
     file.write_text(json.dumps(held))
     with pytest.raises(MissingCapability, match="boi_token"):
         rolled(Janus(tmp_path / "mute", device="cpu"), said("a cone"))

@@ -133,8 +133,8 @@ class Painter:
 
 
 def _multiple(pipe: Any) -> int:
-    """What the sides of a picture must be multiples of: the VAE's factor, times the transformer's patches; and
-    8, which the older families have written into their checks."""
+    """What the sides of a picture must be multiples of: the VAE's factor, times the transformer's patches;
+    and 8, which the older families have written into their checks."""
     factor = int(getattr(pipe, "vae_scale_factor", 8))
     processor = getattr(pipe, "image_processor", None)
     coarse = int(getattr(getattr(processor, "config", None), "vae_scale_factor", factor))

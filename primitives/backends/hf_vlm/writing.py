@@ -128,5 +128,5 @@ def _settings(model: Any, max_tokens: int, ends: tuple[int, ...], pad: int) -> A
     settings.max_length, settings.max_new_tokens = None, max_tokens
     settings.eos_token_id, settings.pad_token_id = list(ends) or None, pad
     settings.return_dict_in_generate = False
-    settings.guidance_scale = None  # Janus': of pictures
+    settings.guidance_scale = 1.0  # none: what a checkpoint of Janus says there is for pictures
     return settings
