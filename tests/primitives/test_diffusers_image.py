@@ -20,6 +20,8 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from tiny.pipelines import (  # noqa: E402
+    FAMILIES,
+    save_family,
     save_flux,
     save_instruct_pix2pix,
     save_stable_diffusion,
@@ -146,6 +148,35 @@ def test_weights_are_used_as_they_were_saved_or_as_asked(unet, tmp_path):
     diffusers.DiffusionPipeline.from_pretrained(unet).to(torch.bfloat16).save_pretrained(tmp_path)
     pipe = backend(tmp_path)._pipe
     assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_with_their_own_ways_to_read_a_prompt(family, tmp_path):
+    more = {"use_resolution_binning": False} if family == "sana" else {}  # else it draws a megapixel
+    one = backend(save_family(tmp_path, family), options=more)
+    prompts = [said("a red cone"), said("a blue box, seen from above, in the morning")]
+    together = drawn(one, *prompts, seeds=[1, 1], width=64, height=32)
+    assert together[0] != together[1]
+    for i, prompt in enumerate(prompts):
+        (alone,) = drawn(one, prompt, seeds=[1], width=64, height=32)
+        assert alone.size == (64, 32) and levels(alone, together[i]) <= 1
+    (long,) = drawn(one, said("a cone", "left " * 2000))
+    assert isinstance(long, InputError) and "and the pipeline reads" in str(long)
+
+
+def test_guidance_by_a_second_prompt_is_not_left_out_in_silence(tmp_path):
+    """Qwen-Image is guided only where it is given a negative prompt."""
+    save_family(tmp_path, "qwen_image")
+    plain, strong, none = (drawn(backend(tmp_path, guidance=g), said("a cone"))[0] for g in (None, 8.0, 1.0))
+    assert levels(plain, strong) > 0 < levels(plain, none)
+
+
+def test_what_a_pipeline_refuses_is_told_in_the_sample_s_place(tmp_path):
+    one = backend(save_family(tmp_path, "flux2_klein"))
+    small, large = one.edit_image([photo(), photo(0, 80, 64)], [said("make it red")] * 2, seeds=[1, 2])
+    assert isinstance(small, InputError)
+    assert "a Flux2KleinPipeline refuses this: Image too small" in str(small)
+    assert large.size == (80, 64)
 
 
 # ---------------------------------------------------------------------------------------------- prompts

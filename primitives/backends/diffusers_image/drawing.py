@@ -30,6 +30,9 @@ BATCHES = {
 """Families that read every prompt at one length, so that a sample does not depend on its batch mates. Others
 pad prompts to the longest of a batch, or take one: they are called sample by sample."""
 
+SAMPLES = ("prompt", "generator", "image")
+"""Arguments that hold one a sample."""
+
 LARGEST = 8192
 """Pixels a side."""
 
@@ -117,14 +120,17 @@ class Painter:
         # On the CPU, so that every device draws the same noise.
         generators = [torch.Generator().manual_seed(seeds[i]) for i in group]
         words = [said[i].words for i in group]
-        given = dict(self.given)
+        given: dict[str, Any] = {"prompt": words, "generator": generators, **self.given, **more}
         if len(group) == 1:
-            more = {name: one[0] if isinstance(one, list) else one for name, one in more.items()}
-            made = self.pipe(prompt=words[0], generator=generators[0], **given, **more)
-        else:
-            if "negative_prompt" in given:
-                given["negative_prompt"] = [given["negative_prompt"]] * len(group)
-            made = self.pipe(prompt=words, generator=generators, **given, **more)
+            given = {name: one[0] if name in SAMPLES else one for name, one in given.items()}
+        elif "negative_prompt" in given:
+            given["negative_prompt"] = [given["negative_prompt"]] * len(group)
+        try:
+            made = self.pipe(**given)
+        except ValueError as error:  # families have least sizes, and more, of their own
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            refused = InputError(f"a {type(self.pipe).__name__} refuses this: {why:.300}")
+            return [refused] * len(group)
         withheld = getattr(made, "nsfw_content_detected", None) or [False] * len(group)
         return [
             _picture(picture, flagged, said[i].left_out)

@@ -95,14 +95,14 @@ def load(found: Checkpoint, device: Any, dtype: str, variant: str | None, offloa
     transformers = imported("transformers", "transformers>=5.0")
     if offload:
         imported("accelerate", "accelerate")
-    kind = getattr(diffusers, found.kind, None)
-    if kind is None:
-        raise MissingCapability(
-            f"{found.folder} holds a {found.kind}, which diffusers {diffusers.__version__} does not have:"
-            " pip install --upgrade diffusers"
-        )
     wanted = _dtype(found, device, dtype)
     with telling(found), _quiet(diffusers, transformers):
+        kind = getattr(diffusers, found.kind, None)
+        if kind is None:
+            raise MissingCapability(
+                f"{found.folder} holds a {found.kind}, which diffusers {diffusers.__version__} does not have:"
+                " pip install --upgrade diffusers"
+            )
         parts = {
             name: _part(diffusers, transformers, found, name, wanted, variant)
             for name in parts_of(found)
@@ -238,17 +238,20 @@ def sequence_length(pipe: Any, options: Mapping[str, Any]) -> int | None:
 
 
 class _quiet:
-    """No progress bars while parts load: the terminal is the command line's."""
+    """No progress bars and no warnings while parts load: the terminal is the command line's, and what matters
+    of them is an error here."""
 
     def __init__(self, *libraries: Any) -> None:
         self.logging = [library.utils.logging for library in libraries]
-        self.shown = [one.is_progress_bar_enabled() for one in self.logging]
+        self.before = [(one.is_progress_bar_enabled(), one.get_verbosity()) for one in self.logging]
 
     def __enter__(self) -> None:
         for one in self.logging:
             one.disable_progress_bar()
+            one.set_verbosity_error()
 
     def __exit__(self, *_: object) -> None:
-        for one, shown in zip(self.logging, self.shown, strict=True):
+        for one, (shown, verbosity) in zip(self.logging, self.before, strict=True):
+            one.set_verbosity(verbosity)
             if shown:
                 one.enable_progress_bar()
