@@ -470,6 +470,20 @@ def test_pickles_are_opened_only_where_the_user_says_so(copy, unet):
     assert drawn(trusted, said("a cone"))[0] == drawn(backend(unet), said("a cone"))[0]
 
 
+def test_weights_of_which_only_a_variant_was_downloaded_are_found(unet, tmp_path):
+    pipe = diffusers.DiffusionPipeline.from_pretrained(unet)
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    (plain,) = drawn(backend(unet), said("a cone"))
+    for variant in (None, "fp16"):
+        assert drawn(backend(tmp_path, variant=variant), said("a cone"))[0] == plain
+    assert "no weight files of the variant 'fp8'" in refused(tmp_path, variant="fp8")
+    pipe.unet.conv_out.bias.data.fill_(3.0)
+    shutil.copytree(unet / "unet", tmp_path / "unet", dirs_exist_ok=True)
+    pipe.unet.save_pretrained(tmp_path / "unet", variant="fp16")
+    assert drawn(backend(tmp_path), said("a cone"))[0] == plain, "the plain files, where there are both"
+    assert drawn(backend(tmp_path, variant="fp16"), said("a cone"))[0] != plain
+
+
 def test_code_of_a_checkpoint_s_own_is_not_run(copy, tmp_path):
     index = json.loads((copy / "model_index.json").read_text())
     (copy / "model_index.json").write_text(json.dumps(index | {"unet": ["evil", "Unet"]}))
@@ -501,6 +515,8 @@ def test_settings_that_are_none_are_refused(unet):
     assert "strength=0" in refused(unet, strength=0, kind=PluginError)
     assert "no window policy is called 'shorten'" in refused(unet, window="shorten", kind=PluginError)
     assert "is no dtype" in refused(unet, dtype="float31", kind=PluginError)
+    callback = {"callback_on_step_end": print}
+    assert "options must be plain data" in refused(unet, options=callback, kind=PluginError)
     assert "at least 1" in refused(unet, max_batch=0, kind=PluginError)
     assert '"cuda:99"' in refused(unet, device="cuda:99").replace("'", '"')
 

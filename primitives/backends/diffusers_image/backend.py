@@ -7,6 +7,7 @@ Nothing heavy is imported, and nothing is loaded, before the first call.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
@@ -50,7 +51,7 @@ class DiffusersImage:
     worked on smaller, and every edited picture comes back in the size it was given in. max_batch: samples in
     one call, for families whose samples do not depend on their mates (`drawing.BATCHES`); others go one by
     one. device: "auto", "cpu", "cuda", "cuda:1", "mps"; dtype: "auto" (as the denoiser was saved), "float32",
-    "float16", "bfloat16"; variant: of weight files, such as "fp16"; offload: keep on the GPU only the part
+    "float16", "bfloat16"; variant: of weight files, such as "fp16" (found by itself where there is no other); offload: keep on the GPU only the part
     that computes (needs accelerate); allow_pickle: open weights that are pickles, which can run code.
 
     A prompt's pictures are told to it by their words: these models have no eyes for them. What a shortened
@@ -95,6 +96,10 @@ class DiffusersImage:
             raise PluginError(f"no window policy is called {window!r}: write {', '.join(get_args(Window))}")
         if pixels < 1 or max_batch < 1:
             raise PluginError("pixels and max_batch must be at least 1")
+        try:
+            json.dumps(dict(options))
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"options must be plain data (numbers, text, lists): {error}") from None
         self.steps, self.guidance, self.strength = steps, guidance, strength
         self.options, self.pixels = dict(options), pixels
         self.window: Window = window
@@ -102,7 +107,7 @@ class DiffusersImage:
         self.variant, self.offload = variant, offload
         self._checkpoint: Checkpoint | None = None
         if path := path or os.environ.get(VARIABLE):
-            self._checkpoint = found_at(path, allow_pickle)
+            self._checkpoint = found_at(path, allow_pickle, variant)
             self.device = torch_device(device)
             self.dtype = dtype
             torch_dtype(dtype)  # one that is none is an error here

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -34,6 +35,8 @@ EDITS = ("Edit", "Pix2Pix", "Img2Img")
 DRAWS_AND_EDITS = ("Kontext", "Flux2")
 """In the names of those that take a picture, or none."""
 
+_WEIGHTS = re.compile(r"[^.]+(?:\.(\w+?))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
+
 DENOISERS = ("transformer", "unet", "prior")
 """The part whose dtype, as saved, is the pipeline's."""
 
@@ -44,10 +47,15 @@ OURS = {
 """Arguments of a pipeline's call that are no options."""
 
 
-def found_at(path: Any, allow_pickle: bool) -> Checkpoint:
+def found_at(path: Any, allow_pickle: bool, variant: str | None) -> Checkpoint:
     """The checkpoint, with a folder for each of its parts. Raises MissingCapability."""
     found = opened(path, wanted=WANTED, accepts=_is_known, allow_pickle=allow_pickle)
     lacking = sorted(name for name in parts_of(found) if not (found.folder / name).is_dir())
+    if variant is not None and not any(f".{variant}" in file.name for file in found.weights):
+        raise MissingCapability(
+            f"{found.folder} has no weight files of the variant {variant!r}: leave variant out, or download"
+            " them"
+        )
     if lacking:
         raise MissingCapability(
             f"{found.folder} lacks parts of its {found.kind} ({', '.join(lacking)}): download it again, or,"
@@ -134,8 +142,8 @@ def _part(
     options: dict[str, Any] = {"dtype": dtype} if is_theirs else {"torch_dtype": dtype}
     if not is_theirs and find_spec("accelerate") is None:
         options["low_cpu_mem_usage"] = False  # what it would do anyway, with a warning for each part
-    if variant:
-        options["variant"] = variant
+    if (chosen := _variant(home, variant)) is not None:
+        options["variant"] = chosen
     part, told = kind.from_pretrained(
         str(home),
         local_files_only=True,
@@ -149,6 +157,15 @@ def _part(
             " whole; download or convert it again"
         )
     return part.eval()
+
+
+def _variant(home: Path, wanted: str | None) -> str | None:
+    """Which variant of a part's weight files to read: the one that is wanted, else the plain files, else the
+    one that is there."""
+    held = {found[1] for file in home.iterdir() if (found := _WEIGHTS.fullmatch(file.name))}
+    if wanted in held or None in held:
+        return wanted if wanted in held else None
+    return min(held, default=None)
 
 
 def _dtype(found: Checkpoint, device: Any, name: str) -> Any:
