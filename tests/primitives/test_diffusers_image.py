@@ -351,6 +351,8 @@ def test_a_pipeline_that_draws_edits_from_the_picture_on_where_a_strength_is_giv
         outcomes[strength] = float((a.pixels.int() - b.pixels.int()).abs().float().mean())
         assert isinstance(drawn(one, said("a cone"))[0], Image)
     assert outcomes[0.5] > outcomes[1.0], "the less noise, the more is left of the picture"
+    with pytest.raises(PluginError, match="strength=0.1 of 4 steps leaves none"):
+        backend(unet, strength=0.1, steps=4).edit_image([photo()], [said("a cone")], seeds=[1])
 
 
 # ------------------------------------------------------------------------------------- through the engine

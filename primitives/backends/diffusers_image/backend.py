@@ -51,8 +51,9 @@ class DiffusersImage:
     worked on smaller, and every edited picture comes back in the size it was given in. max_batch: samples in
     one call, for families whose samples do not depend on their mates (`drawing.BATCHES`); others go one by
     one. device: "auto", "cpu", "cuda", "cuda:1", "mps"; dtype: "auto" (as the denoiser was saved), "float32",
-    "float16", "bfloat16"; variant: of weight files, such as "fp16" (found by itself where there is no other); offload: keep on the GPU only the part
-    that computes (needs accelerate); allow_pickle: open weights that are pickles, which can run code.
+    "float16", "bfloat16"; variant: of weight files, such as "fp16" (found by itself where there is no other);
+    offload: keep on the GPU only the part that computes (needs accelerate); allow_pickle: open weights that
+    are pickles, which can run code.
 
     A prompt's pictures are told to it by their words: these models have no eyes for them. What a shortened
     prompt lost stands in the picture's `source`. A picture that a checkpoint's safety checker withholds is an

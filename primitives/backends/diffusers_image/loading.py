@@ -237,6 +237,12 @@ def arguments(
             raise PluginError(f"options={{{name!r}: …}}: that is given by the backend: leave it out")
         _needs(taken, name, kind, name)
         given[name] = option
+    if "strength" in given and "num_inference_steps" in taken:
+        steps = given.get("num_inference_steps", taken["num_inference_steps"].default)
+        if int(steps * given["strength"]) < 1:
+            raise PluginError(
+                f"strength={given['strength']} of {steps} steps leaves none to draw: give more of either"
+            )
     return given
 
 
