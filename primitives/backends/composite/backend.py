@@ -4,10 +4,10 @@
     Composite({"depth": "hf:/models/depth", "pose": my_backend}, memory={"cuda:0": "20 GB"})
     Composite.from_toml("setup.toml")
 
-Who is asked for a capability: whoever was named for it; else the first that was named without one; else the
-first that was named for another and provides it, too. The engine is handed that one for each capability, so
-that its fingerprint, its limit of a batch and its count of tokens are its own: values that were remembered
-with the same backend alone are found again, and another depth model does not make texts forgotten.
+Who is asked for a capability: whoever was named for it; else the first that was named without one; and
+whoever was named for text scores answers and gives features, too, where that leaves nobody. The engine is
+handed that one, so that its fingerprint, its limit of a batch and its count of tokens are its own: what was
+remembered with that backend alone is found again, and another depth model does not make texts forgotten.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from primitives.backends.composite.choosing import recipe_for
 from primitives.backends.composite.files import asked_for, contents, limits
 from primitives.backends.composite.ledger import PATIENCE, Ledger, Row
 from primitives.backends.composite.member import Member, member_of, methods_of
-from primitives.backends.composite.naming import one_of, short_name
+from primitives.backends.composite.naming import WITH, one_of, short_name
 from unroller.backends import Asked
 from unroller.cost import Reading
 from unroller.faults import MissingCapability, PluginError
@@ -164,5 +164,5 @@ def _tiers(named: Sequence[tuple[Asked, Member]]) -> list[list[tuple[type[Any], 
         if before is not asked:
             raise PluginError(f"{before.text} and {asked.text} are for one capability: leave one of them out")
         pinned.append((capability, member))
-        beside += of
+        beside += [(other, member) for other in WITH.get(capability, ()) if other in member.provides]
     return [pinned, whole, beside]

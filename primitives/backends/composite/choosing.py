@@ -38,8 +38,8 @@ def recipe_for(asked: Asked, brought: Mapping[str, Any]) -> Recipe:
     try:
         if asked.capability is not None:
             check_name(asked.capability)
-        if asked.path is None:
-            recipe = _made(_thing(asked, brought), asked, str(asked.backend))
+        if asked.path is None or not isinstance(asked.backend, str):
+            recipe = _made(_thing(asked, brought), asked, asked.text.partition("=")[2] or asked.text)
         else:
             recipe = _from_path(asked)
         _check(recipe, asked)

@@ -77,17 +77,13 @@ class Ledger:
         self.members: list[Member] = []
         self._changed = threading.Condition()  # held for book-keeping and for unloading, never for a call
         self._loading = threading.Lock()  # one at a time: what two loads need cannot be told apart
+        self._wanted: set[str] = set()  # devices on which a load waits for room
 
     @contextmanager
     def lent(self, member: Member) -> Generator[Any]:
         """The member's backend, loaded; it is not unloaded meanwhile. Raises MissingCapability."""
-        with self._changed:
-            member.users += 1
+        self._borrow(member)
         try:
-            if not member.loaded:
-                with self._loading:
-                    if not member.loaded:
-                        self._load(member)
             yield member.backend
         finally:
             with self._changed:
@@ -95,6 +91,21 @@ class Ledger:
                 member.used, member.stale = self.clock(), True
                 self._keep_to_limits(member)
                 self._changed.notify_all()
+
+    def _borrow(self, member: Member) -> None:
+        """Count a call that has the member loaded. One that still waits is not counted: whoever waits for
+        room would wait for it."""
+        while True:
+            with self._changed:
+                # Who waits for room comes first, or a model that is called all the time would never be idle.
+                self._changed.wait_for(lambda: not (self._wanted & set(member.bytes)))
+                if member.loaded:
+                    member.users += 1
+                    return
+            with self._loading:
+                if not member.loaded:
+                    self._load(member)
+                    return
 
     def rows(self) -> list[Row]:
         """Every member, as it stands."""
@@ -121,6 +132,7 @@ class Ledger:
     # -------------------------------------------------------------------------------------- loading
 
     def _load(self, member: Member) -> None:
+        """Load it for a call, which is counted at once."""
         with self._changed:
             backend = member.made()
             for device, size in member.expected().items():
@@ -134,10 +146,18 @@ class Ledger:
             raise
         with self._changed:
             member.began(self.clock() - began)
+            member.users += 1
             self._keep_to_limits(member)
 
     def _make_room(self, member: Member, device: str, size: int) -> None:
         """Unload, and wait, until so many bytes are free. Raises MissingCapability with the numbers."""
+        try:
+            self._wait_for_room(member, device, size)
+        finally:
+            self._wanted.discard(device)
+            self._changed.notify_all()
+
+    def _wait_for_room(self, member: Member, device: str, size: int) -> None:
         until = time.monotonic() + self.patience
         while True:
             self._measure()
@@ -154,6 +174,7 @@ class Ledger:
                 left = until - time.monotonic()
                 if not (busy and waits and left > 0):
                     raise MissingCapability(self._told(member, device, size, busy))
+                self._wanted.add(device)
                 self._changed.wait(left)
 
     def _others(self, device: str, but: Member) -> list[Member]:

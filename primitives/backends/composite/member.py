@@ -40,7 +40,7 @@ class Member:
         self.load_seconds: float | None = None
         self.bytes: dict[str, int] = {}
         self.stale = False
-        self._recipe = recipe
+        self._make, self._settings = recipe.make, recipe.settings  # not the recipe, which holds the first
         self._expected: int | None = None
         self._before = Reading()  # of backends that were unloaded
         for capability in self.provides:
@@ -78,7 +78,7 @@ class Member:
 
     @property
     def can_unload(self) -> bool:
-        return self.loaded and self._recipe.make is not None
+        return self.loaded and self._make is not None
 
     @property
     def idle(self) -> bool:
@@ -87,8 +87,8 @@ class Member:
     def made(self) -> Any:
         """The backend, not loaded yet."""
         if self.backend is None:
-            assert self._recipe.make is not None
-            self.backend = self._recipe.make()
+            assert self._make is not None
+            self.backend = self._make()
         return self.backend
 
     def load(self, backend: Any) -> None:
@@ -117,7 +117,7 @@ class Member:
     def forget(self) -> None:
         """Let go of what is loaded, whole or in part."""
         self.loaded, self.state, self.bytes = False, "not loaded", {}
-        if self._recipe.make is not None:
+        if self._make is not None:
             self.backend = None
 
     def measure(self) -> None:
@@ -140,12 +140,12 @@ class Member:
 
     def devices(self) -> list[str]:
         """Where it is, or will be."""
-        device = self._recipe.settings.get("device")
+        device = self._settings.get("device")
         return list(self.bytes) or ([] if device is None else _devices(str(device)))
 
     def _expected_bytes(self) -> int:
         if self._expected is None and self.backend is not None:
-            self._expected = expected_bytes(self.backend, self._recipe.settings)
+            self._expected = expected_bytes(self.backend, self._settings)
         return self._expected or 0
 
     def reading_so_far(self) -> Reading:
@@ -158,7 +158,7 @@ class Member:
         return Row(
             self.model,
             tuple(short_name(capability) for capability in self.serves),
-            "+".join(sorted(self.bytes)) or str(self._recipe.settings.get("device") or ""),
+            "+".join(sorted(self.bytes)) or str(self._settings.get("device") or ""),
             sum(self.bytes.values()) if self.loaded else self._expected_bytes(),
             state,
             None if self.used is None else now - self.used,

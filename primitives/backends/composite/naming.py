@@ -30,6 +30,10 @@ SHORT: dict[str, type[Any]] = {
     "features": FeatureExtractor,
 }
 
+WITH: dict[type[Any], tuple[type[Any], ...]] = {TextGenerator: (AnswerScorer, FeatureExtractor)}
+"""What else somebody who is named for a capability is asked for, where nobody is named for that: who writes
+text scores answers, too."""
+
 _NAMES = {capability: name for name, capability in SHORT.items()}
 
 
