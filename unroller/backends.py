@@ -100,11 +100,16 @@ def is_object(word: str) -> bool:
     return matches and word not in registered("backends") and not family(word.partition(":")[0])
 
 
+def is_file(word: str) -> bool:
+    """Whether a word names a file that says what is meant."""
+    return word.endswith(".toml") and not _CAPABILITY.fullmatch(word) and not family(word.partition(":")[0])
+
+
 def says_more(word: str) -> bool:
     """Whether a word is neither a plain name nor an object of a module."""
     if word in registered("backends") or is_object(word):
         return False
-    return word.endswith(".toml") or any(mark in word for mark in "=?:")
+    return is_file(word) or any(mark in word for mark in "=?:")
 
 
 def names_code(word: str) -> bool:
@@ -114,13 +119,12 @@ def names_code(word: str) -> bool:
         return True
     if not says_more(word):
         return False
-    if word.endswith(".toml"):
-        return True
     try:
         asked = parsed(word)
     except PluginError:
         return True
-    return is_object(asked.backend) or any(name.startswith("allow") for name in asked.settings)
+    files = [part for part in (word, asked.path) if part and part.endswith(".toml")]
+    return bool(files) or is_object(asked.backend) or any(name.startswith("allow") for name in asked.settings)
 
 
 def backends_of(given: Sequence[Any]) -> list[Any]:

@@ -341,7 +341,7 @@ def test_what_cannot_be_loaded_says_whose_it_is_and_harms_nobody_else(models, ph
     assert isinstance(estimated(composite, photo), DepthMap)
     assert row(composite, "chat").state == "not loaded"
     shutil.copy(models / "chat" / "processor_config.json", broken)
-    assert written(composite).tokens, "once it is mended it is loaded"
+    assert written(Composite([f"text=hf:{broken}"])).tokens
 
 
 # --------------------------------------------------------------------------------------------------- memory
@@ -571,6 +571,17 @@ def test_tokens_that_were_read_are_counted_on_after_unloading(models):
     assert composite.reading.prefilled == 2 * first.prefilled
 
 
+def test_what_was_changed_on_disk_is_not_loaded_as_what_it_was(models, photo, tmp_path):
+    shutil.copytree(models / "depth", tmp_path / "depth")
+    composite = Composite([f"depth=hf:{tmp_path}/depth"])
+    estimated(composite, photo)
+    shutil.copy(models / "depth2" / "config.json", tmp_path / "depth")
+    assert isinstance(estimated(composite, photo), DepthMap)
+    composite.unload()
+    with pytest.raises(MissingCapability, match="changed since it was chosen: start again"):
+        estimated(composite, photo)
+
+
 def test_an_object_that_was_given_is_never_unloaded(models, photo):
     given = HFDepth(models / "depth", device="cpu")
     composite = Composite({"depth": given, "pose": f"hf:{models}/match?device=cpu"}, memory={"cpu": "250 kB"})
@@ -608,6 +619,9 @@ FILES = {
     "image = 'hf:{models}/chat'": (MissingCapability, "is for .*text, not image: name another"),
     "text = 'classical'": (MissingCapability, "classical provides pose, views, depth, not text"),
     "text = 'hf'": (MissingCapability, "provides nothing without a checkpoint's folder in UNROLLER_HF"),
+    "depth = 'hf:{models}/depth?path=x'": (PluginError, "hf_depth has no setting 'path'"),
+    "depth = 'hf:{models}/depth?max_batch=true'": (PluginError, "max_batch of True"),
+    "others = ['composite:{models}/../again.toml']": (MissingCapability, "again.toml: no such file"),
     "pose = 5": (PluginError, "pose = 5 is no backend"),
     "pose = ''": (PluginError, "lacks a backend"),
     "pose = 'hf:'": (PluginError, "lacks a path after the colon"),
@@ -657,6 +671,16 @@ def test_a_file_that_is_none(tmp_path):
         Composite.from_toml(tmp_path / "bytes.toml")
 
 
+def test_a_file_may_name_another_and_not_itself(models, tmp_path):
+    (tmp_path / "inner.toml").write_text(f"depth = 'hf:{models}/depth'")
+    (tmp_path / "outer.toml").write_text(f"others = ['composite:{tmp_path}/inner.toml', 'classical']")
+    composite = Composite.from_toml(tmp_path / "outer.toml")
+    assert composite.provider_of(DepthEstimator).name == "composite"
+    (tmp_path / "inner.toml").write_text(f"others = ['composite:{tmp_path}/inner.toml']")
+    with pytest.raises(PluginError, match="RecursionError"):
+        Composite.from_toml(tmp_path / "outer.toml")
+
+
 def test_paths_in_a_file_are_from_its_own_folder(models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = models / "setup.toml"
@@ -688,6 +712,8 @@ def test_words_come_before_a_file_and_a_word_twice_is_an_error(models, tmp_path)
         ("=hf:x", 2, "no backend is called '=hf'"),
         ("depth=hf:x?device=", 3, "no such folder"),
         ("nowhere.toml", 3, "nowhere.toml: no such file"),
+        ("depth=hf:" + "x" * 300, 3, "its files cannot be read"),
+        ("pose=classical:/models/x", 3, "classical is made without a path"),
         ("text=nobody_here:Model", 3, "nobody_here"),
     ],
 )

@@ -22,7 +22,7 @@ from primitives.backends.composite.files import asked_for, contents, limits
 from primitives.backends.composite.ledger import PATIENCE, Ledger, Row
 from primitives.backends.composite.member import Member, member_of, methods_of
 from primitives.backends.composite.naming import WITH, one_of, short_name
-from unroller.backends import Asked
+from unroller.backends import Asked, is_file
 from unroller.cost import Reading
 from unroller.faults import MissingCapability, PluginError
 
@@ -135,7 +135,7 @@ def _listed(given: Sequence[Any] | Mapping[str, Any]) -> tuple[list[Asked], dict
     brought: dict[str, Any] = {}
     memory: dict[str, int] = {}
     for one in [given] if isinstance(given, (str, Path)) else given:
-        if isinstance(one, Path) or (isinstance(one, str) and one.endswith(".toml")):
+        if isinstance(one, Path) or (isinstance(one, str) and is_file(one)):
             found = contents(one)
             every += found.asked
             memory = found.memory | memory

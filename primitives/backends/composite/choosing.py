@@ -75,7 +75,7 @@ def _from_path(asked: Asked) -> Recipe:
     for name in names:
         try:
             recipe = _made(load("backends", name), asked, f"{asked.backend}:{asked.path}")
-            _ = recipe.first.fingerprint  # opens the checkpoint
+            _ = fingerprint_of(recipe.first)  # opens the checkpoint
         except UnrollerError as error:
             refused.append(error)
             continue
@@ -101,10 +101,13 @@ def _made(thing: Any, asked: Asked, model: str) -> Recipe:
             raise PluginError(f"{model} is an object, and takes neither path nor settings")
         name = str(getattr(thing, "name", model))
         return Recipe(name, thing, None, id(thing), {"device": _own_device(thing)})
-    parameters = inspect.signature(thing).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    chosen = {k: v for k, v in asked.settings.items() if open_ended or k in parameters}
+    parameters = dict(inspect.signature(thing).parameters)
     path = () if asked.path is None else (asked.path,)
+    if path and not (parameters and next(iter(parameters.values())).kind in (0, 1, 2)):  # positional
+        raise PluginError(f"{getattr(thing, 'name', thing.__name__)} is made without a path: leave it out")
+    for name in list(parameters)[: len(path)]:  # what the path is called
+        del parameters[name]
+    chosen = {k: v for k, v in asked.settings.items() if k in parameters}
 
     def make() -> Any:
         try:
@@ -120,8 +123,6 @@ def _made(thing: Any, asked: Asked, model: str) -> Recipe:
     defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
     settings = defaults | chosen
     where = None if asked.path is None else _resolved(asked.path)
-    for name in list(parameters)[: len(path)]:  # what the path is called
-        settings.pop(name, None)
     key = (thing, where, repr(sorted(settings.items())))
     return Recipe(model, first, make, key, settings)
 
@@ -133,8 +134,22 @@ def _own_device(thing: Any) -> Any:
 
 
 def _resolved(path: str) -> str:
-    folder = Path(path).expanduser()
-    return str(folder.resolve()) if folder.exists() else path
+    try:
+        folder = Path(path).expanduser()
+        return str(folder.resolve()) if folder.exists() else path
+    except (OSError, ValueError, RuntimeError):  # too long, no such home
+        return path
+
+
+def fingerprint_of(backend: Any) -> str:
+    """Raises MissingCapability where what it is made of cannot be read."""
+    try:
+        found = getattr(backend, "fingerprint", None)
+    except OSError as error:
+        raise MissingCapability(f"its files cannot be read ({error!s:.300})") from None
+    if not isinstance(found, str):
+        raise PluginError(f"{backend!r} is no backend: its fingerprint is no text")
+    return found
 
 
 def _check(recipe: Recipe, asked: Asked) -> None:
@@ -143,10 +158,9 @@ def _check(recipe: Recipe, asked: Asked) -> None:
     first = recipe.first
     if lacking := [a for a in ("name", "provides") if not hasattr(first, a)]:
         raise PluginError(f"{recipe.model} is no backend: it has no {', '.join(lacking)}")
-    if not isinstance(getattr(first, "fingerprint", None), str):
-        raise PluginError(f"{recipe.model} is no backend: its fingerprint is no text")
+    _ = fingerprint_of(first)
     limit = getattr(first, "max_batch", 1)
-    if not isinstance(limit, int) or limit < 1:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise PluginError(f"{recipe.model} has a max_batch of {limit!r}: give 1 or more")
     if not first.provides:
         raise MissingCapability(f"it provides nothing without {getattr(first, 'lacks', 'more')}: name a path")
@@ -157,7 +171,7 @@ def _check(recipe: Recipe, asked: Asked) -> None:
         known = ", ".join(name for name in recipe.settings if name != "path") or "none"
         raise PluginError(f"{first.name} has no setting {unknown[0]!r}: it has {known}")
     if getattr(first, "checkpoint", None) is not None:
-        if (device := asked.settings.get("device")) not in (None, "auto", "cpu", "balanced"):
-            torch_device(device)
-        if (dtype := asked.settings.get("dtype")) is not None:
-            torch_dtype(dtype)
+        if asked.settings.get("device", "auto") not in ("auto", "cpu", "balanced"):
+            torch_device(asked.settings["device"])
+        if asked.settings.get("dtype", "auto") != "auto":
+            torch_dtype(asked.settings["dtype"])

@@ -108,11 +108,11 @@ class Ledger:
                     return
 
     def rows(self) -> list[Row]:
-        """Every member, as it stands."""
+        """Every member that is asked for something, as it stands."""
         with self._changed:
             self._measure()
             now = self.clock()
-            return [member.row(now) for member in self.members]
+            return [member.row(now) for member in self.members if member.serves]
 
     def unload(self, members: Sequence[Member] | None = None) -> bool:
         """Unload all that are idle, or those of `members` that are. Whether there were any."""

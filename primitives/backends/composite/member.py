@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from primitives.backends.checkpoints import torch_device
-from primitives.backends.composite.choosing import Recipe
+from primitives.backends.composite.choosing import Recipe, fingerprint_of
 from primitives.backends.composite.holding import device_name, expected_bytes, held_bytes
 from primitives.backends.composite.ledger import Ledger, Row, State
 from primitives.backends.composite.naming import short_name
@@ -27,7 +27,7 @@ class Member:
     def __init__(self, recipe: Recipe, ledger: Ledger) -> None:
         self.model = recipe.model
         self.name = str(recipe.first.name)
-        self.fingerprint = str(recipe.first.fingerprint)
+        self.fingerprint = fingerprint_of(recipe.first)
         self.max_batch = int(getattr(recipe.first, "max_batch", 1024))
         self.provides: tuple[type[Any], ...] = tuple(recipe.first.provides)
         self.serves: list[type[Any]] = []  # of those, for which it was chosen
@@ -85,10 +85,13 @@ class Member:
         return self.can_unload and not self.users
 
     def made(self) -> Any:
-        """The backend, not loaded yet."""
+        """The backend, not loaded yet. Raises MissingCapability where it is not what it was."""
         if self.backend is None:
             assert self._make is not None
-            self.backend = self._make()
+            made = self._make()
+            if fingerprint_of(made) != self.fingerprint:
+                raise MissingCapability("its files were changed since it was chosen: start again")
+            self.backend = made
         return self.backend
 
     def load(self, backend: Any) -> None:
