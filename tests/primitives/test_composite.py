@@ -1,12 +1,10 @@
-"""One backend per capability: real, tiny checkpoints by name, and a ledger that keeps to its memory."""
+"""One backend per capability, by name: on the command line, in Python, loaded when it is first called."""
 
-import gc
 import json
 import shutil
 import subprocess
 import sys
 import threading
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,6 @@ from unroller.capabilities import (
     DepthEstimator,
     DepthRequest,
     FeatureExtractor,
-    PhotoPair,
     PoseEstimator,
     Prompt,
     TextGenerator,
@@ -27,22 +24,18 @@ from unroller.capabilities import (
 )
 from unroller.check import check
 from unroller.cli import main
-from unroller.faults import InputError, MissingCapability, PluginError, UnknownName
+from unroller.faults import MissingCapability
 from unroller.rendering import TextSegment
 from unroller.values import DepthMap, Image
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tiny.chat_models import llava, saved  # noqa: E402
-from tiny.depth_models import save_depth_anything  # noqa: E402
-from tiny.matchers import save_lightglue  # noqa: E402
+from tiny.several import save_several
 
-from primitives.backends.checkpoints import opened  # noqa: E402
-from primitives.backends.classical import Classical  # noqa: E402
-from primitives.backends.composite import Composite  # noqa: E402
-from primitives.backends.composite.holding import bytes_of, held_bytes, shown  # noqa: E402
-from primitives.backends.hf_depth import HFDepth  # noqa: E402
+from primitives.backends.classical import Classical
+from primitives.backends.composite import Composite
+from primitives.backends.hf_depth import HFDepth
 
 ROOT = Path(__file__).resolve().parents[2]
 UNROLLER = Path(sys.executable).with_name("unroller")
@@ -50,15 +43,7 @@ UNROLLER = Path(sys.executable).with_name("unroller")
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A folder with a chat model, two depth models of equal size and a matcher."""
-    root = tmp_path_factory.mktemp("models")
-    for name in ("chat", "depth", "depth2", "match"):
-        (root / name).mkdir()
-    saved(root / "chat", llava(longest=4096))
-    save_depth_anything(root / "depth")
-    save_depth_anything(root / "depth2", "metric", 20)
-    save_lightglue(root / "match")
-    return root
+    return save_several(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +159,35 @@ def test_a_brought_backend_can_be_named(unroller, photo, tmp_path):
         code, out, err = unroller("run", "--task", "depth", *words, "--calls", "", "a.png", "--json")
         assert code == 0, err
         assert json.loads(out)["output"]["unit"] == "metre"
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "says"),
+    [
+        ("text=hf:MISSING", 3, "text=hf:MISSING: MISSING: no such folder; get a checkpoint with"),
+        ("txt=hf:MISSING", 2, "no capability is called 'txt'. Did you mean 'text'"),
+        ("hff:/models/x", 2, "no backend is called 'hff'. Did you mean 'hf'"),
+        ("text=hff", 2, "no backend is called 'hff'. Did you mean 'hf'"),
+        ("text=", 3, "lacks a backend"),
+        ("=hf:x", 2, "no backend is called '=hf'"),
+        ("depth=hf:x?device=", 3, "no such folder"),
+        ("nowhere.toml", 3, "nowhere.toml: no such file"),
+        ("depth=hf:" + "x" * 300, 3, "its files cannot be read"),
+        ("pose=classical:/models/x", 3, "classical is made without a path"),
+        ("text=nobody_here:Model", 3, "nobody_here"),
+    ],
+)
+def test_a_word_that_is_wrong_ends_the_command_with_one_sentence(word, code, says, unroller, photo):
+    Pillow.fromarray(photo.pixels).save("a.png")
+    ended, _, err = unroller("run", "--task", "depth", "--backend", word, "a.png")
+    assert ended == code and says in err and len(err.strip().splitlines()) == 1
+    assert not Path("runs").exists()
+
+
+def test_a_capability_that_nobody_was_named_for_is_asked_of_nobody(unroller, photo):
+    Pillow.fromarray(photo.pixels).save("a.png")
+    code, _, err = unroller("run", "--task", "depth", "--backend", "pose=classical", "a.png")
+    assert code == 3 and "needs DepthEstimator, which no chosen backend provides (composite)" in err
 
 
 # ------------------------------------------------------------------------------------------- who is meant
@@ -342,389 +356,3 @@ def test_what_cannot_be_loaded_says_whose_it_is_and_harms_nobody_else(models, ph
     assert row(composite, "chat").state == "not loaded"
     shutil.copy(models / "chat" / "processor_config.json", broken)
     assert written(Composite([f"text=hf:{broken}"])).tokens
-
-
-# --------------------------------------------------------------------------------------------------- memory
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-class Block:
-    """A model of so many bytes that takes so many seconds to load, and has nothing to say."""
-
-    name, max_batch = "block", 4
-    provides = (DepthEstimator, PoseEstimator, ViewSynthesizer)
-    clock = Clock()
-
-    def __init__(self, path, seconds=1.0, device="cpu"):
-        self.checkpoint = opened(path, wanted="a block", accepts=lambda kind: kind == "Block")
-        self.fingerprint = self.checkpoint.fingerprint()
-        self.seconds = seconds
-        self.entered, self.may_end = threading.Event(), threading.Event()
-        self.may_end.set()
-        self.troubles = []
-
-    def load(self):
-        from safetensors.torch import load_file
-
-        Block.clock.now += self.seconds
-        self.weights = load_file(self.checkpoint.weights[0])["weight"].clone()
-
-    def _answer(self, requests, seeds):
-        self.entered.set()
-        assert self.may_end.wait(20)
-        if self.troubles:
-            raise self.troubles.pop()
-        return [InputError(f"{len(self.weights)} bytes see nothing")] * len(requests)
-
-    def estimate_depth(self, requests, *, seeds):
-        return self._answer(requests, seeds)
-
-    def estimate_pose(self, pairs, *, seeds):
-        return self._answer(pairs, seeds)
-
-    def synthesize_views(self, requests, *, seeds):
-        return self._answer(requests, seeds)
-
-
-METHODS = {"depth": "estimate_depth", "pose": "estimate_pose", "views": "synthesize_views"}
-
-
-def touch(composite, capability):
-    (outcome,) = getattr(composite, METHODS[capability])([None], seeds=[0])
-    return str(outcome)
-
-
-def state_of(composite):
-    return {row.capabilities[0]: row.state for row in composite.ledger()}
-
-
-@pytest.fixture
-def blocks(tmp_path):
-    """Make a composite of blocks: blocks(limit, depth=(bytes, seconds), …)."""
-    from safetensors.numpy import save_file
-
-    def make(limit, patience=20.0, **sizes):
-        named = {}
-        for capability, (size, seconds) in sizes.items():
-            folder = tmp_path / capability
-            folder.mkdir()
-            (folder / "config.json").write_text('{"architectures": ["Block"]}')
-            save_file({"weight": np.zeros(size, np.uint8)}, folder / "model.safetensors")
-            named[capability] = {"backend": Block, "path": str(folder), "seconds": seconds}
-        composite = Composite(named, memory={"cpu": limit}, patience=patience)
-        Block.clock = composite._ledger.clock = Clock()
-        return composite
-
-    return make
-
-
-def backend_in(composite, capability):
-    return composite.provider_of(KINDS[capability]).backend
-
-
-KINDS = {"depth": DepthEstimator, "pose": PoseEstimator, "views": ViewSynthesizer}
-
-
-def test_what_is_quick_to_bring_back_goes_first(blocks):
-    composite = blocks(250, depth=(100, 30.0), pose=(100, 2.0), views=(100, 1.0))
-    touch(composite, "pose")
-    touch(composite, "depth")
-    composite._ledger.clock.now += 10
-    touch(composite, "views")
-    assert state_of(composite) == {"depth": "idle", "pose": "not loaded", "views": "idle"}
-
-
-def test_what_nobody_has_used_for_long_goes_first(blocks):
-    composite = blocks(250, depth=(100, 30.0), pose=(100, 2.0), views=(100, 1.0))
-    touch(composite, "depth")
-    composite._ledger.clock.now += 1000  # 30 s lost every 1000 are less than 2 every 10
-    touch(composite, "pose")
-    composite._ledger.clock.now += 10
-    touch(composite, "views")
-    assert state_of(composite) == {"depth": "not loaded", "pose": "idle", "views": "idle"}
-
-
-def test_no_more_is_unloaded_than_is_needed(blocks):
-    composite = blocks(1000, depth=(100, 1.0), pose=(800, 5.0), views=(700, 1.0))
-    touch(composite, "depth")
-    touch(composite, "pose")
-    composite._ledger.clock.now += 10
-    touch(composite, "views")  # depth alone would not do, and pose alone does
-    assert state_of(composite) == {"depth": "idle", "pose": "not loaded", "views": "idle"}
-
-
-def test_nothing_is_unloaded_in_vain(blocks):
-    composite = blocks(1000, depth=(400, 1.0), pose=(1200, 5.0))
-    touch(composite, "depth")
-    with pytest.raises(MissingCapability) as raised:
-        touch(composite, "pose")
-    said = str(raised.value)
-    assert (
-        said.startswith("pose=") and "needs about 1.2 kB on cpu, where 600 bytes of 1.0 kB are free" in said
-    )
-    assert "400 bytes" in said and "\n" not in said
-    assert state_of(composite) == {"depth": "idle", "pose": "not loaded"}
-    assert touch(composite, "depth") == "400 bytes see nothing", "the others are not harmed"
-
-
-def test_one_in_use_is_waited_for_and_never_unloaded(blocks):
-    composite = blocks(150, depth=(100, 1.0), pose=(100, 1.0))
-    touch(composite, "depth")
-    busy = backend_in(composite, "depth")
-    busy.entered.clear()
-    busy.may_end.clear()
-    told = []
-    first = threading.Thread(target=lambda: told.append(touch(composite, "depth")))
-    first.start()
-    assert busy.entered.wait(20)
-    second = threading.Thread(target=lambda: told.append(touch(composite, "pose")))
-    second.start()
-    second.join(0.2)
-    assert second.is_alive() and state_of(composite)["depth"] == "in use"
-    busy.may_end.set()
-    first.join(20)
-    second.join(20)
-    assert told == ["100 bytes see nothing"] * 2
-    assert state_of(composite) == {"depth": "not loaded", "pose": "idle"}
-
-
-def test_waiting_has_an_end_with_the_numbers(blocks):
-    composite = blocks(150, patience=0.05, depth=(100, 1.0), pose=(100, 1.0))
-    touch(composite, "depth")
-    busy = backend_in(composite, "depth")
-    busy.entered.clear()
-    busy.may_end.clear()
-    thread = threading.Thread(target=touch, args=(composite, "depth"))
-    thread.start()
-    assert busy.entered.wait(20)
-    with pytest.raises(MissingCapability, match="100 bytes on cpu, where 50 bytes of 150 bytes .* in use"):
-        touch(composite, "pose")
-    busy.may_end.set()
-    thread.join(20)
-    assert touch(composite, "pose") and state_of(composite)["depth"] == "not loaded"
-
-
-def test_many_threads_on_too_little_memory_all_get_their_answers(blocks):
-    composite = blocks(250, depth=(100, 1.0), pose=(100, 2.0), views=(100, 3.0))
-    told, seen = [], []
-
-    def work(start):
-        for i in range(4):
-            told.append(touch(composite, list(METHODS)[(start + i) % 3]))
-            seen.append(sum(row.bytes for row in composite.ledger() if row.state != "not loaded"))
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert told == ["100 bytes see nothing"] * 16
-    assert max(seen) <= 250
-
-
-def test_what_runs_out_of_memory_is_tried_again_beside_nobody(blocks):
-    composite = blocks(500, depth=(100, 1.0), pose=(100, 1.0))
-    touch(composite, "depth")
-    touch(composite, "pose")
-    backend_in(composite, "pose").troubles += [MemoryError()]
-    assert touch(composite, "pose") == "100 bytes see nothing"
-    assert state_of(composite) == {"depth": "not loaded", "pose": "idle"}
-    backend_in(composite, "pose").troubles += [MemoryError()]
-    with pytest.raises(MemoryError):  # there is nobody left to make way: the engine halves the batch
-        touch(composite, "pose")
-
-
-def test_the_memory_of_a_model_that_is_unloaded_is_given_back(models, photo):
-    words = [f"depth=hf:{models}/depth?device=cpu", f"pose=hf:{models}/match?device=cpu", Classical()]
-    composite = Composite(words, memory={"cpu": "250 kB"})  # of 150 and 243
-    assert isinstance(estimated(composite, photo), DepthMap)
-    member = composite.provider_of(DepthEstimator)
-    weak = weakref.ref(member.backend._model.model)
-    pair = PhotoPair(photo, photo)
-    composite.estimate_pose([pair], seeds=[0])
-    assert weak() is None
-    alive = sum(type(thing) is torch.nn.Parameter for thing in gc.get_objects())
-    assert [row.state for row in composite.ledger()] == ["not loaded", "idle", "not loaded"]
-    composite.unload()
-    assert held_bytes(composite) == {}
-    assert sum(type(thing) is torch.nn.Parameter for thing in gc.get_objects()) < alive
-    assert isinstance(estimated(composite, photo), DepthMap) and row(composite, "depth").loads == 2
-
-
-def test_tokens_that_were_read_are_counted_on_after_unloading(models):
-    composite = Composite([f"text=hf:{models}/chat"])
-    x = Problem.understanding(np.zeros((8, 8, 3), np.uint8), question="which", choices=["a", "b"])
-    executor = Executor(backend=composite, policy=[], memo=None)
-    first = executor.run(x).spent.reading
-    composite.unload()
-    again = executor.run(x).spent.reading
-    assert first.prefilled == again.prefilled > 0
-    assert composite.reading.prefilled == 2 * first.prefilled
-
-
-def test_what_was_changed_on_disk_is_not_loaded_as_what_it_was(models, photo, tmp_path):
-    shutil.copytree(models / "depth", tmp_path / "depth")
-    composite = Composite([f"depth=hf:{tmp_path}/depth"])
-    estimated(composite, photo)
-    shutil.copy(models / "depth2" / "config.json", tmp_path / "depth")
-    assert isinstance(estimated(composite, photo), DepthMap)
-    composite.unload()
-    with pytest.raises(MissingCapability, match="changed since it was chosen: start again"):
-        estimated(composite, photo)
-
-
-def test_an_object_that_was_given_is_never_unloaded(models, photo):
-    given = HFDepth(models / "depth", device="cpu")
-    composite = Composite({"depth": given, "pose": f"hf:{models}/match?device=cpu"}, memory={"cpu": "250 kB"})
-    estimated(composite, photo)
-    with pytest.raises(MissingCapability, match=r"loaded there: hf_depth 150 kB"):
-        composite.estimate_pose([PhotoPair(photo, photo)], seeds=[0])
-    composite.unload()
-    assert row(composite, "hf_depth").state == "idle" and "_model" in vars(given)
-
-
-def test_sizes_and_what_they_look_like():
-    assert [bytes_of(s) for s in (8, "8GB", "1.5 MiB", "100", "2 kB")] == [8, 8 * 10**9, 3 << 19, 100, 2000]
-    assert [shown(s) for s in (12, 1500, 150_400, 7.9e9)] == ["12 bytes", "1.5 kB", "150 kB", "7.9 GB"]
-    for wrong in ("much", "-1 GB", "0 GB", 0, True, None, float("nan"), float("inf"), "1 PB"):
-        with pytest.raises(PluginError, match="is no size"):
-            bytes_of(wrong)
-
-
-# ------------------------------------------------------------------------------------------ what goes wrong
-
-
-FILES = {
-    "poes = 'classical'": (PluginError, "there is no 'poes'. Did you mean 'pose'"),
-    "pose = 'clasical'": (UnknownName, "no backend is called 'clasical'. Did you mean 'classical'"),
-    "pose = 'hff:/models/x'": (UnknownName, "no backend is called 'hff'. Did you mean 'hf'"),
-    "text = 'hf:/models/nowhere'": (MissingCapability, "text=hf:/models/nowhere: .*no such folder"),
-    "depth = 'hf:/models/nowhere'": (MissingCapability, "depth=hf:/models/nowhere: .*no such folder"),
-    "pose = 'classical'\npose = 'nano'": (PluginError, "cannot be read as TOML .Cannot overwrite"),
-    "pose = 'classical'\nPoseEstimator = 'nano'": (PluginError, "are for one capability"),
-    "depth = 'hf:{models}/depth?device=gpu'": (PluginError, "depth=hf:.*'gpu' is no device"),
-    "text = 'hf:{models}/chat?device=gpu'": (PluginError, "text=hf:.*'gpu' is no device"),
-    "text = 'hf:{models}/chat?dtype=half'": (PluginError, "text=hf:.*'half' is no dtype"),
-    "text = 'hf:{models}/depth'": (MissingCapability, "is for depth, not text: name another"),
-    "depth = 'hf:{models}/chat'": (MissingCapability, "is for .*text, not depth: name another"),
-    "image = 'hf:{models}/chat'": (MissingCapability, "is for .*text, not image: name another"),
-    "text = 'classical'": (MissingCapability, "classical provides pose, views, depth, not text"),
-    "text = 'hf'": (MissingCapability, "provides nothing without a checkpoint's folder in UNROLLER_HF"),
-    "depth = 'hf:{models}/depth?path=x'": (PluginError, "hf_depth has no setting 'path'"),
-    "depth = 'hf:{models}/depth?max_batch=true'": (PluginError, "max_batch of True"),
-    "others = ['composite:{models}/../again.toml']": (MissingCapability, "again.toml: no such file"),
-    "pose = 5": (PluginError, "pose = 5 is no backend"),
-    "pose = ''": (PluginError, "lacks a backend"),
-    "pose = 'hf:'": (PluginError, "lacks a path after the colon"),
-    "pose = 'depth=classical'": (PluginError, "names a capability twice"),
-    "pose = 'classical?speed=9'": (PluginError, "classical has no setting 'speed': it has none"),
-    "depth = 'hf:{models}/depth?windw=refuse'": (
-        PluginError,
-        "hf_depth has no setting 'windw': it has device",
-    ),
-    "depth = 'hf:{models}/depth?max_batch=many'": (PluginError, "max_batch of 'many': give 1 or more"),
-    "text = 'hf:{models}/chat?max_batch=many'": (PluginError, "HFVLM cannot be made, max_batch='many'"),
-    "depth = 'hf:{models}/depth?device'": (PluginError, "after the question mark stand settings"),
-    "depth = 'hf:{models}/depth?steps=1&steps=2'": (PluginError, "gives steps twice"),
-    "[depth]\npath = '{models}/depth'": (PluginError, "lacks a backend"),
-    "[depth]\nbackend = 'hf:{models}/depth'\npath = 'x'": (PluginError, "names one already"),
-    "[depth]\nbackend = 'hf:{models}/depth'\npose = 'nano'": (PluginError, "above the first table"),
-    "others = 'classical'": (PluginError, "give a list"),
-    "others = [3]": (PluginError, "3 is no backend"),
-    "memory = 5": (PluginError, "give sizes by device"),
-    "[memory]\ngpu = '8 GB'": (PluginError, "'gpu' is no device: write cpu"),
-    "[memory]\ncpu = 'much'": (PluginError, "memory of cpu: 'much' is no size"),
-    "[memory]\ncuda = 5\n'cuda:0' = 5": (PluginError, "cuda:0 is given twice"),
-    "": (PluginError, "names no backend"),
-    "pose = ": (PluginError, "cannot be read as TOML"),
-}
-
-
-@pytest.mark.parametrize("text", FILES)
-def test_a_file_that_is_wrong_says_so_in_one_sentence(text, models, tmp_path, monkeypatch):
-    monkeypatch.delenv("UNROLLER_HF_CHECKPOINT", raising=False)
-    error, says = FILES[text]
-    file = tmp_path / "setup.toml"
-    file.write_text(text.replace("{models}", str(models)))
-    with pytest.raises(error, match=says) as raised:
-        Composite.from_toml(file)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_file_that_is_none(tmp_path):
-    with pytest.raises(MissingCapability, match="nowhere.toml: no such file"):
-        Composite.from_toml(tmp_path / "nowhere.toml")
-    (tmp_path / "folder.toml").mkdir()
-    with pytest.raises(PluginError, match="cannot be read as TOML"):
-        Composite.from_toml(tmp_path / "folder.toml")
-    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe pose")
-    with pytest.raises(PluginError, match="cannot be read as TOML"):
-        Composite.from_toml(tmp_path / "bytes.toml")
-
-
-def test_a_file_may_name_another_and_not_itself(models, tmp_path):
-    (tmp_path / "inner.toml").write_text(f"depth = 'hf:{models}/depth'")
-    (tmp_path / "outer.toml").write_text(f"others = ['composite:{tmp_path}/inner.toml', 'classical']")
-    composite = Composite.from_toml(tmp_path / "outer.toml")
-    assert composite.provider_of(DepthEstimator).name == "composite"
-    (tmp_path / "inner.toml").write_text(f"others = ['composite:{tmp_path}/inner.toml']")
-    with pytest.raises(PluginError, match="RecursionError"):
-        Composite.from_toml(tmp_path / "outer.toml")
-
-
-def test_paths_in_a_file_are_from_its_own_folder(models, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    file = models / "setup.toml"
-    file.write_text("text = 'hf:chat'\n[depth]\nbackend = 'hf'\npath = 'depth2'\nmax_batch = 2\n")
-    composite = Composite.from_toml(file)
-    assert [row.capabilities for row in composite.ledger()] == [("text", "answers", "features"), ("depth",)]
-    assert composite.provider_of(DepthEstimator).max_batch == 2
-
-
-def test_words_come_before_a_file_and_a_word_twice_is_an_error(models, tmp_path):
-    file = tmp_path / "setup.toml"
-    file.write_text("pose = 'nano'\ntext = 'nano'\n[memory]\ncpu = '8 GB'\n")
-    composite = Composite(["pose=classical", str(file)])
-    assert composite.provider_of(PoseEstimator).name == "classical"
-    assert composite.provider_of(TextGenerator).name == "nano"
-    assert composite._ledger.limits == {"cpu": 8 * 10**9}
-    with pytest.raises(PluginError, match="pose=classical and pose=nano are for one capability"):
-        Composite(["pose=classical", "pose=nano"])
-
-
-@pytest.mark.parametrize(
-    ("word", "code", "says"),
-    [
-        ("text=hf:MISSING", 3, "text=hf:MISSING: MISSING: no such folder; get a checkpoint with"),
-        ("txt=hf:MISSING", 2, "no capability is called 'txt'. Did you mean 'text'"),
-        ("hff:/models/x", 2, "no backend is called 'hff'. Did you mean 'hf'"),
-        ("text=hff", 2, "no backend is called 'hff'. Did you mean 'hf'"),
-        ("text=", 3, "lacks a backend"),
-        ("=hf:x", 2, "no backend is called '=hf'"),
-        ("depth=hf:x?device=", 3, "no such folder"),
-        ("nowhere.toml", 3, "nowhere.toml: no such file"),
-        ("depth=hf:" + "x" * 300, 3, "its files cannot be read"),
-        ("pose=classical:/models/x", 3, "classical is made without a path"),
-        ("text=nobody_here:Model", 3, "nobody_here"),
-    ],
-)
-def test_a_word_that_is_wrong_ends_the_command_with_one_sentence(word, code, says, unroller, photo):
-    Pillow.fromarray(photo.pixels).save("a.png")
-    ended, _, err = unroller("run", "--task", "depth", "--backend", word, "a.png")
-    assert ended == code and says in err and len(err.strip().splitlines()) == 1
-    assert not Path("runs").exists()
-
-
-def test_a_capability_that_nobody_was_named_for_is_asked_of_nobody(unroller, photo):
-    Pillow.fromarray(photo.pixels).save("a.png")
-    code, _, err = unroller("run", "--task", "depth", "--backend", "pose=classical", "a.png")
-    assert code == 3 and "needs DepthEstimator, which no chosen backend provides (composite)" in err

@@ -133,8 +133,8 @@ class Ledger:
 
     def _load(self, member: Member) -> None:
         """Load it for a call, which is counted at once."""
+        backend = member.made()
         with self._changed:
-            backend = member.made()
             for device, size in member.expected().items():
                 self._make_room(member, device, size)
             member.state = "loading"
