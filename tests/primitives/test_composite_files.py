@@ -105,12 +105,13 @@ def test_paths_in_a_file_are_from_its_own_folder(models, tmp_path, monkeypatch):
     assert composite.provider_of(DepthEstimator).max_batch == 2
 
 
-def test_words_come_before_a_file_and_a_word_twice_is_an_error(models, tmp_path):
+def test_of_a_word_and_a_file_the_earlier_wins_and_a_word_twice_is_an_error(models, tmp_path):
     file = tmp_path / "setup.toml"
     file.write_text("pose = 'nano'\ntext = 'nano'\n[memory]\ncpu = '8 GB'\n")
     composite = Composite(["pose=classical", str(file)])
     assert composite.provider_of(PoseEstimator).name == "classical"
     assert composite.provider_of(TextGenerator).name == "nano"
     assert composite._ledger.limits == {"cpu": 8 * 10**9}
+    assert Composite([str(file), "pose=classical"]).provider_of(PoseEstimator).name == "nano"
     with pytest.raises(PluginError, match="pose=classical and pose=nano are for one capability"):
         Composite(["pose=classical", "pose=nano"])
