@@ -156,7 +156,8 @@ def bind(
             if strict:
                 raise MissingCapability(f"{name} {missing}")
             break
-        providers.append(provider)
+        inner = getattr(provider, "provider_of", None)
+        providers.append(inner(capability) if callable(inner) else provider)
     return Action(primitive, name, bound, tuple(providers), missing)
 
 

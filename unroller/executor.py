@@ -45,8 +45,9 @@ AHEAD = 16
 class Executor:
     """Runs problems through equation 1.
 
-    backend: a registered name, a backend object, or several, in order of preference; None takes every
-    registered one. policy: a registered name, a policy, a list of calls, or a function of one state.
+    backend: a registered name, a backend object, words such as "text=hf:PATH" (see `unroller.backends`), or
+    several, in order of preference; None takes every registered one. policy: a registered name, a policy, a
+    list of calls, or a function of one state.
     planner: makes a plan for each problem before its first call, in place of a policy. budget: per
     problem. primitives, decoders, probes: registered names or objects; None takes every registered one.
     memo: "memory", a folder, a memo object, or None for none. journal: a folder, or None; with
@@ -282,14 +283,15 @@ class Executor:
         return bound
 
     def _backends(self, given: Any) -> list[Any]:
-        from unroller.registry import load, load_all
+        from unroller.backends import backends_of
+        from unroller.registry import load_all
 
         if given is None:
             found, broken = load_all("backends")
             self.broken.update(broken)
             return [_made(backend) for backend in found.values()]
         several = cast("Sequence[Any]", given if isinstance(given, (list, tuple)) else [given])
-        backends = [_made(load("backends", b) if isinstance(b, str) else b) for b in several]
+        backends = [_made(backend) for backend in backends_of(several)]
         for backend in backends:
             lacks = [a for a in ("name", "fingerprint", "provides") if not hasattr(backend, a)]
             if lacks:

@@ -29,6 +29,10 @@ BLOCK = 1 << 10
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
+class WrongKind(MissingCapability):
+    """There is a checkpoint, and it is of another kind than this backend needs."""
+
+
 class Checkpoint(NamedTuple):
     """What `opened` found."""
 
@@ -61,14 +65,14 @@ def opened(
 
     wanted: what it should be, in words; accepts: whether the class that it was saved from is that. Raises
     MissingCapability, in one sentence with what to do, where there is no checkpoint, where it is of another
-    kind, pickled, cut short, or lacks files.
+    kind (WrongKind), pickled, cut short, or lacks files.
     """
     if path is None:
         raise MissingCapability(f"this backend comes without weights: name the folder of {wanted}")
     folder = _folder(path)
     config, kind = _config(folder)
     if not accepts(kind):
-        raise MissingCapability(
+        raise WrongKind(
             f"{folder} holds {_a(kind or config.get('model_type') or 'model of unknown kind')}, and this"
             f" backend needs {wanted}: name another checkpoint, or another backend for this one"
         )

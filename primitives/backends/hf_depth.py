@@ -122,6 +122,11 @@ class HFDepth:
         settings = (str(self.dtype), self.meaning, self.steps, self.ensemble)
         return f"hf_depth-1-{self.checkpoint.fingerprint(*settings)}"
 
+    def load(self) -> None:
+        """Now, and not at the first call. Raises MissingCapability."""
+        with self._lock:
+            _ = self._model
+
     def estimate_depth(self, requests: Sequence[DepthRequest], *, seeds: Sequence[int]) -> Outcomes[DepthMap]:
         """Depth of each request's photo; its second photo is not used. A camera that is known (given, or
         from EXIF) takes the place of a field of view that DepthPro would estimate."""

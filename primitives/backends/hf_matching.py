@@ -89,12 +89,16 @@ class HFMatching:
             return "hf_matching-none"
         return f"hf_matching-1-{self.checkpoint.fingerprint(self.threshold)}"
 
+    def load(self) -> None:
+        """Now, and not at the first call. Raises MissingCapability."""
+        imported("cv2", "unroller[vision]")
+        with self._lock:
+            _ = self._matcher
+
     def estimate_pose(self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]) -> Outcomes[CameraPose]:
         """Scale "unit" (the translation is a direction), or "none" where the camera only turned. A pair
         whose matches do not support a pose is answered by InputError. Nothing is drawn from the seeds."""
-        imported("cv2", "unroller[vision]")
-        with self._lock:  # here, because what keeps the model from being loaded is no pair's fault
-            _ = self._matcher
+        self.load()  # here, because what keeps the model from being loaded is no pair's fault
         return self._geometry.estimate_pose(pairs, seeds=seeds)
 
     def match(self, first: Image, second: Image) -> Matches:

@@ -19,6 +19,7 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
+from unroller.backends import backends_of, says_more
 from unroller.check.backends import CAPABILITIES, check_backend, check_instances
 from unroller.check.findings import Finding, Findings
 from unroller.check.planners import check_planner
@@ -222,11 +223,13 @@ def _backends(given: Sequence[Any] | None, needs: Sequence[type[Any]], findings:
         if strange:
             found, _ = load_all("backends")
             given += [one for one in found.values() if set(strange) & set(one.provides)]
+    every = [given] if isinstance(given, str) else list(given)
+    together = any(says_more(one) for one in every if isinstance(one, str))
     made: list[Any] = []
-    for one in [given] if isinstance(given, str) else given:
+    for several in [every] if together else [[one] for one in every]:
         try:
-            backend = load("backends", one) if isinstance(one, str) else one
-            made.append(backend() if isinstance(backend, type) else backend)
+            made += [one() if isinstance(one, type) else one for one in backends_of(several)]
         except Exception as error:
-            findings.fail("backends", f"{one}: {error}", "name a registered backend, or pass an object")
+            said = f"{', '.join(map(str, several))}: {error}"
+            findings.fail("backends", said, "name a registered backend, or pass an object")
     return made

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Line
 
+from unroller.backends import backends_of, says_more
 from unroller.cli.exits import Exit
 from unroller.cli.options import names_of, problem_from_set, split
 from unroller.cli.terminal import aside, line, one_line, print_json, safe, stdout, waiting
@@ -26,6 +27,7 @@ EXAMPLE = """[bold]Examples[/bold]
   unroller check my_plugins.py:motion         [dim]the same, as a file[/dim]
   unroller check camera_pose_estimate         [dim]anything that is registered, by its name[/dim]
   unroller check depth -b classical           [dim]with a real backend in place of a stand-in[/dim]
+  unroller check depth=hf:/models/depth       [dim]a backend with a checkpoint[/dim]
   unroller check nano -t spatial --problem rooms:1 --problem rooms:2
                                               [dim]with problems it was made for[/dim]
 
@@ -52,7 +54,7 @@ def check(
         typer.Option(
             "--backend",
             "-b",
-            help="Who provides capabilities, by name or module:object. Default: a stand-in.",
+            help="Who provides capabilities, as for `unroller run`. Default: a stand-in.",
             autocompletion=names_of("backends"),
         ),
     ] = None,
@@ -71,15 +73,14 @@ def check(
 ) -> None:
     """Check that a primitive, decoder, policy or backend keeps its contract."""
     from unroller.check import StandIn
-    from unroller.cli.setup import backend_of
+    from unroller.cli.setup import backends_named
     from unroller.cli.used import here_on_path, used
 
     here_on_path()
     brought = used(use or ())
-    own = {str(one.name): one for one in brought.backends}
-    backends: list[Any] | None = [own.get(name) or backend_of(name) for name in split(backend)] or None
-    if backends is None and own:
-        backends = [StandIn(), *own.values()]
+    backends: list[Any] | None = backends_named(split(backend), brought) if backend else None
+    if backends is None and brought.backends:
+        backends = [StandIn(), *brought.backends]
     tried = [problem_from_set(one, task, None, brought.problems) for one in problem or ()]
     documents: list[dict[str, Any]] = []
     for target in targets:
@@ -108,6 +109,8 @@ def _checked(
         "probes": brought.probes,
     }
     mine = brought_as(brought)
+    if says_more(target):
+        return {"target": target} | check(backends_of([target])[0], **options).to_dict()
     if target in mine:
         return {"target": target} | check(mine[target], **options).to_dict()
     path = path_of(target, mine)

@@ -304,11 +304,12 @@ def _chosen(log: Log, number: int | None) -> list[RecordedRun]:
 
 
 def _brought(use: list[str] | None) -> Used:
+    from unroller.backends import says_more
     from unroller.cli.terminal import waiting
     from unroller.cli.used import used
 
-    with waiting("getting ready …"):
-        return used(use or ())
+    with waiting("getting ready …"):  # words of backends are named to be allowed again, and bring nothing
+        return used(path for path in use or () if not says_more(path))
 
 
 def _opened(folder: str | None, root: Path, use: list[str] | None) -> tuple[Log, Executor]:

@@ -7,14 +7,16 @@ taken up again unasked: a folder somebody sent must not choose what code runs, o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from unroller.backends import names_code
 from unroller.cli.options import calls_of
 from unroller.cli.terminal import aside
-from unroller.cli.used import Used, is_path, load_named, used
+from unroller.cli.used import Used, here_on_path, is_path, load_named, used
 from unroller.executor import Executor
 from unroller.faults import JournalError, PluginError, ProblemError, UnknownName
 from unroller.registry import load, load_all, near, registered
@@ -36,10 +38,11 @@ class Setup(msgspec.Struct, kw_only=True):
 
     @property
     def paths(self) -> list[str]:
-        """The module:object among its policy, planner and backends: code of the user's own."""
+        """What of its policy, planner and backends may choose what code runs: the user's own, by
+        module:object, and the words of backends that can name such."""
         named = [(self.policy, "policies"), (self.planner, "planners")]
-        named += [(backend, "backends") for backend in self.backends]
-        return [name for name, group in named if name is not None and is_path(name, group)]
+        paths = [name for name, group in named if name is not None and is_path(name, group)]
+        return [*paths, *filter(names_code, self.backends)]
 
     def write(self, folder: Path) -> None:
         """Raises OSError."""
@@ -106,9 +109,7 @@ def _backends(setup: Setup, brought: Used, task: str | None) -> tuple[list[Any],
     writes; else every registered one, first those that can decode.
     """
     if setup.backends:
-        own = {str(backend.name): backend for backend in brought.backends}
-        unchosen = [backend for name, backend in own.items() if name not in setup.backends]
-        return [*(own.get(name) or backend_of(name) for name in setup.backends), *unchosen], {}
+        return backends_named(setup.backends, brought), {}
     found, broken = load_all("backends")
     every = [*brought.backends, *found.values()]
     decoders = {decoder.task: decoder for decoder in brought.decoders}
@@ -121,9 +122,13 @@ def _backends(setup: Setup, brought: Used, task: str | None) -> tuple[list[Any],
     return [*able, *(backend for backend in every if backend not in able)], broken
 
 
-def backend_of(name: str) -> Any:
-    """What the executor takes for `--backend NAME`: the name, or the object that a path names."""
-    return load_named(name) if is_path(name, "backends") else name
+def backends_named(words: Sequence[str], brought: Used) -> list[Any]:
+    """What the executor takes for `--backend …`: names and words as they are, the objects that paths name,
+    and last what `--use` brought and nobody named."""
+    here_on_path()
+    own = {str(backend.name): backend for backend in brought.backends}
+    unchosen = [backend for name, backend in own.items() if name not in words]
+    return [*(own.get(w) or (load_named(w) if is_path(w, "backends") else w) for w in words), *unchosen]
 
 
 def _planner(name: str, brought: Used) -> Any:

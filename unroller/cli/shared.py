@@ -37,8 +37,9 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         "-b",
-        help="Who provides the capabilities, in order of preference: names, or module:object. "
-        "Default: every one installed.",
+        metavar="NAME|CAPABILITY=NAME:PATH|FILE.toml",
+        help="Who provides the capabilities, in order of preference: names, or module:object; "
+        "text=hf:PATH for one capability by one checkpoint; a TOML file. Default: every one installed.",
         rich_help_panel=HOW,
         autocompletion=names_of("backends"),
     ),

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
+from unroller.backends import is_object
 from unroller.cli.terminal import aside
 from unroller.decide import FunctionPolicy, Policy
 from unroller.declare import Decoder, Primitive, Probe
@@ -67,6 +68,8 @@ def used(paths: Iterable[str]) -> Used:
 
 def is_path(name: str, group: str) -> bool:
     """Whether this names an object of a module, and not something registered."""
+    if group == "backends":
+        return is_object(name)
     return ":" in name and name not in registered(group)
 
 

@@ -106,6 +106,10 @@ class HFVLM:
         with self._lock:
             return self._reader
 
+    def load(self) -> None:
+        """Now, and not at the first call. Raises MissingCapability."""
+        _ = self.reader
+
     @property
     def reading(self) -> Reading:
         """Tokens read, found again and written so far."""

@@ -14,6 +14,9 @@ from unroller.faults import MissingCapability, PluginError
 
 WANTED = "a model that reads pictures and text and writes text (transformers' AutoModelForImageTextToText)"
 
+OTHERS = ("Pipeline", "Estimation", "Matching", "Detection", "Classification", "Segmentation")
+"""How the names of classes end that are certainly something else."""
+
 WHOLE = (
     "download the whole checkpoint, with tokenizer.json and preprocessor_config.json or processor_config.json"
 )
@@ -42,13 +45,17 @@ class Loaded:
 
 def found_at(path: Any, allow_pickle: bool) -> Checkpoint:
     """The checkpoint. Whether it is of the right kind is for transformers to say, when it is loaded: its list
-    of kinds takes seconds to import. Raises MissingCapability."""
+    of kinds takes seconds to import. Raises MissingCapability, here for what is certainly none."""
     if path is None:
         raise MissingCapability(
             "the hf backend was given no checkpoint: name its folder, HFVLM('/models/…'), or set"
             " UNROLLER_HF_CHECKPOINT"
         )
-    return opened(path, wanted=WANTED, accepts=lambda kind: True, allow_pickle=allow_pickle)
+    return opened(path, wanted=WANTED, accepts=_may_chat, allow_pickle=allow_pickle)
+
+
+def _may_chat(kind: str) -> bool:
+    return not kind.endswith(OTHERS)
 
 
 def fingerprint(found: Checkpoint, settings: tuple[object, ...]) -> str:

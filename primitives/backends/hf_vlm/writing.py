@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
 from xxhash import xxh3_64_intdigest
 
 from primitives.backends.hf_vlm.chat import Reading
@@ -96,7 +96,8 @@ def _write(
     if reader.remembers:
         given["past_key_values"] = reader.past(rows)
     noise = KeyedNoise(seeds, temperature)
-    out = model.generate(
+    out = _generate(
+        model,
         **given,
         generation_config=_settings(model, max_tokens, ends, reader.chat.padding),
         logits_processor=LogitsProcessorList([noise]),
@@ -112,6 +113,14 @@ def _write(
     return written
 
 
+def _generate(model: Any, **given: Any) -> Tensor:
+    """The model's own generation; of Janus, whose own leaves out the noise when it writes text, transformers'
+    for all."""
+    if model.config.model_type == "janus":
+        return GenerationMixin.generate(model, **given)  # pyright: ignore[reportAttributeAccessIssue]
+    return model.generate(**given)
+
+
 def _settings(model: Any, max_tokens: int, ends: tuple[int, ...], pad: int) -> Any:
     settings = copy.deepcopy(model.generation_config)
     settings.do_sample, settings.num_beams = False, 1
@@ -119,4 +128,5 @@ def _settings(model: Any, max_tokens: int, ends: tuple[int, ...], pad: int) -> A
     settings.max_length, settings.max_new_tokens = None, max_tokens
     settings.eos_token_id, settings.pad_token_id = list(ends) or None, pad
     settings.return_dict_in_generate = False
+    settings.guidance_scale = 1.0  # none: what a checkpoint of Janus says there is for pictures
     return settings
