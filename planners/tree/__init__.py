@@ -21,12 +21,14 @@ from planners.tree.layout import Layout, name_of
 from planners.tree.oracle import Oracle, oracle
 from planners.tree.seeing import Seen, SeenState, Within
 from planners.tree.summary import summary
+from planners.tree.synthetic import Optimum, optimum, synthetic
 
 __all__ = [
     "CompleteTree",
     "Evaluation",
     "Fixed",
     "Layout",
+    "Optimum",
     "Oracle",
     "Seen",
     "SeenState",
@@ -38,8 +40,10 @@ __all__ = [
     "evaluate",
     "load",
     "name_of",
+    "optimum",
     "oracle",
     "pareto",
     "schedules",
     "summary",
+    "synthetic",
 ]

@@ -117,13 +117,19 @@ def build(
         format=VERSION,
     )
     if _taken_up(out, recipe, kept):
+        _clear(out)  # a kill may have come between the last file and this
         return out
     measuring = Measuring(executor, recipe.layout, recipe.actions, measured, given, draws, soft, hard_)
     chunks = _chunks(measuring, recipe, several, out, tell)
     write_tree(out, recipe, several, chunks, card(recipe, chunks))
+    _clear(out)
+    return out
+
+
+def _clear(out: Path) -> None:
+    """Take away what was only kept until the tree was finished."""
     (out / UNDER_WAY).unlink(missing_ok=True)
     shutil.rmtree(out / PARTS, ignore_errors=True)
-    return out
 
 
 def _chunks(
@@ -167,7 +173,7 @@ def _kept(out: Path) -> Recipe | None:
         return read_manifest(out).recipe
     try:
         return msgspec.json.decode((out / UNDER_WAY).read_bytes(), type=Recipe)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, msgspec.MsgspecError) as error:
         raise TreeError(
@@ -229,8 +235,8 @@ def _scorers(problems: Sequence[Problem], scorer: Any, hard: Any) -> tuple[Score
             scorer = tasks[0]
         else:
             raise TreeError(
-                f"how good is an answer of {', '.join(tasks)}? Name a scorer: one that gives the probability of"
-                " the right answer, or how near it is"
+                f"how good is an answer of {', '.join(tasks)}? Name a scorer: one that gives the probability"
+                " of the right answer, or how near it is"
             )
     return scorer_of(scorer), None if hard is None else scorer_of(hard)
 

@@ -21,6 +21,7 @@ from planners.tree.files import (
     read_table,
 )
 from planners.tree.layout import Layout, State, name_of
+from planners.tree.measuring import Chunk, drawn
 from planners.tree.recipe import Recipe
 from unroller.problem import Problem
 
@@ -38,8 +39,8 @@ class CompleteTree:
     same without the answer. failed (n, D, S): the last call of the state wrote nothing. entropy (n, D, S):
     of the answer, in nats, NaN where it has no probabilities. probabilities (n, D, S, C): of the choices, NaN
     beyond their number. kind (n, D, S): the number in `kinds` of the value type that the last call wrote, -1
-    for none. id (n, D, S, 16): the provenance id of that value. probes: (n, D, S) by name, or with an axis
-    for features; probe_cost: (n, D, S, 3) by name.
+    for none. id (n, D, S, 16): the provenance id of that value. probes: (n, D, S) or (n, D, S, F) by
+    name; probe_cost: (n, D, S, 3) by name.
 
     All arrays are read-only. Make one with `load`, or `synthetic`.
     """
@@ -76,6 +77,8 @@ class CompleteTree:
         for probe in recipe.probes:
             held = arrays.get(probe.name) if probe.array else tables[f"probe.{probe.name}"]
             if held is not None:
+                if held.ndim == 3 and probe.array:  # (n, D, F): of the problem, the same in all of its states
+                    held = np.broadcast_to(held[:, :, None], (*self.score.shape, held.shape[-1]))
                 self.probes[probe.name] = _fixed(held)
             self.probe_cost[probe.name] = _costs(tables, f"probe.{probe.name}.")
         self.problems = tuple(problems)
@@ -133,16 +136,13 @@ class CompleteTree:
         parts = [self.entropy, best, np.broadcast_to(self.layout.size, shape)]
         columns = [part[..., None] for part in parts] + [self.counts]
         for held in self.probes.values():
-            wide = held[..., None] if held.ndim == 3 else held if held.ndim == 4 else held[:, :, None]
-            columns.append(np.broadcast_to(wide, (*shape, wide.shape[-1])))
+            columns.append(held[..., None] if held.ndim == 3 else held)
         return _fixed(np.nan_to_num(np.concatenate([c.astype(np.float32) for c in columns], -1)))
 
     def problem(self, i: int, draw: int = 0) -> Problem:
         """Problem number i in a draw: as it was, less its pictures; its identity is the whole problem's."""
         found = self._drawn.get((i, draw))
         if found is None:
-            from planners.tree.measuring import drawn
-
             found = drawn(self.problems[i], draw)
             if found is self.problems[i]:
                 found = found.model_copy()
@@ -231,6 +231,21 @@ def _assembled(manifest: Manifest, states: Any, problems: Any, arrays: Mapping[s
         [_problem(raw) for raw in problems["fields"].to_pylist()],
         identities,
         lambda row: values[row].as_py(),
+    )
+
+
+def assembled(recipe: Recipe, problems: Sequence[Problem], chunk: Chunk) -> CompleteTree:
+    """A tree in memory from one chunk that holds all of its problems."""
+    identities = [[drawn(problem, d).identity for d in range(recipe.draws)] for problem in problems]
+    return CompleteTree(
+        recipe,
+        chunk.kinds,
+        chunk.tables,
+        chunk.probabilities,
+        chunk.arrays,
+        problems,
+        identities,
+        lambda row: chunk.values[row],
     )
 
 

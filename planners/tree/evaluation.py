@@ -133,23 +133,25 @@ class _Walk:
             if len(node.decisions) >= node.left.steps:
                 self._end(node)
                 continue
-            if self.seen.probes:
-                self._measure(node)
             asked.append(node)
         self.nodes = []
         for begun in range(0, len(asked), TOGETHER):
             some = asked[begun : begun + TOGETHER]
-            states = [self.seen.state(n.i, n.draw, n.s, len(n.decisions), n.decisions, n.left) for n in some]
+            states = [self._state(node) for node in some]
             for node, state, branches in zip(some, states, self._decided(states), strict=True):
                 for probability, decision in branches:
                     self._follow(node, state.mask, probability, decision)
 
-    def _measure(self, node: _Node) -> None:
-        cost = self.seen.measuring(node.i, node.draw, node.s)
-        node.measured += cost
-        node.left = self.seen.left(node.i, node.draw, node.s, node.measured)
-        charged = np.array([cost.model_calls, cost.tokens, cost.price])
-        self.probed[self.row[node.i]] += node.probability * charged / self.tree.draws
+    def _state(self, node: _Node) -> Any:
+        """What the policy sees, its probes measured and charged."""
+        i, draw, s = node.i, node.draw, node.s
+        probe, cost = self.seen.measured(i, draw, s, node.left)
+        if self.seen.probes:
+            node.measured += cost
+            node.left = self.seen.left(i, draw, s, node.measured)
+            charged = np.array([cost.model_calls, cost.tokens, cost.price])
+            self.probed[self.row[i]] += node.probability * charged / self.tree.draws
+        return self.seen.state(i, draw, s, len(node.decisions), node.decisions, node.left, probe)
 
     def _decided(self, states: Sequence[Any]) -> list[list[tuple[float, Decision]]]:
         """For each state what may be decided, and how probably."""

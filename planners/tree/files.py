@@ -177,8 +177,8 @@ def _states(recipe: Recipe, chunks: Sequence[Chunk], kinds: list[str]) -> Any:
         "draw": pyarrow.array((every // states % recipe.draws).astype(np.int16)),
         "state": pyarrow.array((every % states).astype(np.int32)),
     }
-    names = [name for name in chunks[0].tables if name not in ("id", "kind")]
-    for name in names:
+    # By name: parts that were read back do not remember another order.
+    for name in sorted(set(chunks[0].tables) - {"id", "kind"}):
         flat = np.concatenate([chunk.tables[name].ravel() for chunk in chunks])
         columns[name] = pyarrow.array(flat)
     ids = np.concatenate([chunk.tables["id"].reshape(-1, 16) for chunk in chunks])
@@ -243,7 +243,7 @@ def _arrays(chunks: Sequence[Chunk]) -> bytes:
 
     most = max(chunk.probabilities.shape[-1] for chunk in chunks)
     arrays = {"probabilities": np.concatenate([_wide(chunk.probabilities, most) for chunk in chunks])}
-    for name in dict.fromkeys(name for chunk in chunks for name in chunk.arrays):
+    for name in sorted({name for chunk in chunks for name in chunk.arrays}):
         found = next(chunk.arrays[name] for chunk in chunks if name in chunk.arrays)
         rows = [chunk.arrays.get(name) for chunk in chunks]
         if any(row is not None and row.shape[1:] != found.shape[1:] for row in rows):

@@ -162,9 +162,9 @@ class _Filling:
             "kind": np.full(self.shape, -1, np.int16),
         }
         for what in ("", "context_"):
-            self.tables |= _cost_tables(what, self.shape)
+            self.tables |= cost_tables(what, self.shape)
         for probe in of.probes:
-            self.tables |= _cost_tables(f"probe.{probe.name}.", self.shape)
+            self.tables |= cost_tables(f"probe.{probe.name}.", self.shape)
             if not probe.array:
                 self.tables[f"probe.{probe.name}"] = np.full(self.shape, nothing)
         self.kinds: dict[str, int] = {}
@@ -280,7 +280,8 @@ class _Filling:
         return found.reshape((c, draws, width) if probe.problem_only else (c, draws, states, width))
 
 
-def _cost_tables(prefix: str, shape: tuple[int, ...]) -> dict[str, Array]:
+def cost_tables(prefix: str, shape: tuple[int, ...]) -> dict[str, Array]:
+    """Tables of nothing for a cost, by name."""
     return {
         f"{prefix}model_calls": np.zeros(shape, np.int32),
         f"{prefix}tokens": np.zeros(shape, np.int32),

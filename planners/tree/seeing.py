@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from planners.tree.complete import CompleteTree
 from planners.tree.faults import TreeError
 from planners.tree.layout import name_of
@@ -62,6 +64,7 @@ class Seen:
         if self.budget.seconds is not None:
             raise TreeError("a tree knows no clock: give a budget of calls, tokens, price or steps")
         self.limits = {task.task: left_of(self.budget, Cost(*task.most)) for task in tree.recipe.tasks}
+        self.probe_most = {probe.name: Cost(*probe.most) for probe in tree.recipe.probes}
         self.most = [Cost(*action.most) for action in tree.recipe.actions]
         self.limited = any(
             limit is not None for limit in (self.budget.model_calls, self.budget.tokens, self.budget.price)
@@ -83,16 +86,23 @@ class Seen:
         return tuple(allowed)
 
     def state(
-        self, i: int, draw: int, s: int, step: int, decisions: Sequence[Decision], left: Left
+        self,
+        i: int,
+        draw: int,
+        s: int,
+        step: int,
+        decisions: Sequence[Decision],
+        left: Left,
+        probe: Any = NO_PROBES,
     ) -> SeenState:
-        """What a policy sees."""
+        """What a policy sees. probe: what `measured` gave."""
         tree = self.tree
         offered = self.offered(i, draw, s, left)
         return SeenState(
             tree.problem(i, draw),
             self.workspace(i, draw, s),
             step,
-            self.probe(i, draw, s),
+            probe,
             left,
             0.0,
             self.actions,
@@ -103,27 +113,23 @@ class Seen:
             tuple(tree.allowed[i, draw, 0].tolist()),
         )
 
-    def probe(self, i: int, draw: int, s: int) -> Any:
-        """What the policy's probes measured there; None where one could not be."""
+    def measured(self, i: int, draw: int, s: int, left: Left) -> tuple[Any, Cost]:
+        """What the policy's probes say there, and what they are charged; None for one that could not be
+        measured, or that what is left does not afford."""
         if not self.probes:
-            return NO_PROBES
+            return NO_PROBES, Cost()
         found: dict[str, Any] = {}
-        for name in self.probes:
-            held = self.tree.probes[name]
-            value = held[i, draw] if held.ndim == 3 and self._of_problem(name) else held[i, draw, s]
-            if value.ndim == 0:
-                found[name] = None if value != value else float(value)
-            else:
-                found[name] = None if (value != value).all() else value.copy()
-        return Probes(**found)
-
-    def measuring(self, i: int, draw: int, s: int) -> Cost:
-        """What the policy's probes are charged there."""
         total = Cost()
         for name in self.probes:
+            value = np.asarray(self.tree.probes[name][i, draw, s])
+            found[name] = None
+            if bool(np.isnan(value).all()) or not left.affords(self.probe_most[name]):
+                continue
+            found[name] = float(value) if value.ndim == 0 else value.copy()
+            left = left.less(self.probe_most[name])
             calls, tokens, price = self.tree.probe_cost[name][i, draw, s].tolist()
             total += Cost(int(calls), int(tokens), price)
-        return total
+        return Probes(**found), total
 
     def workspace(self, i: int, draw: int, s: int) -> Workspace:
         """The context, its values read when they are asked for."""
@@ -167,11 +173,6 @@ class Seen:
                 failed.append(Call(tree.actions[int(tree.layout.last[s])]))
             s = int(tree.layout.parent[s])
         return frozenset(failed)
-
-    def _of_problem(self, name: str) -> bool:
-        return any(
-            probe.name == name and probe.problem_only and probe.array for probe in self.tree.recipe.probes
-        )
 
 
 class _Action:
