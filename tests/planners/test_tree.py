@@ -20,7 +20,7 @@ from unroller.faults import ContractError, PolicyError, ProblemError, UnknownNam
 from unroller.scorers import choice, soft_choice
 
 sys.path.append(str(Path(__file__).parent))
-import tree_toys as toys  # noqa: E402
+import tree_toys as toys
 
 N = 12
 
