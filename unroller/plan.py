@@ -76,7 +76,7 @@ class Planner(Protocol):
 
 @runtime_checkable
 class Searcher(Protocol):
-    """A planner that finds its plans by trying: it is handed the executor, without a planner, and forks it."""
+    """A planner that finds its plans by trying: it is handed the executor, without a planner, and forks."""
 
     def search(self, problems: Sequence[Problem], executor: Executor) -> Sequence[Plan]: ...
 

@@ -57,9 +57,8 @@ class BestOfN(Search):
                 if step is None:
                     ended[place.problem].append(place)
             ledger.look([step[0] for step, _ in further if step is not None])
-            going = [
-                (*step, sample) for (step, _), (_, _, sample) in zip(further, going, strict=True) if step
-            ]
+            samples = [sample for _, _, sample in going]
+            going = [(*step, k) for (step, _), k in zip(further, samples, strict=True) if step is not None]
         return [self._best(i, places, ledger) for i, places in enumerate(ended)]
 
     def _random(self, root: Place, actions: Calls) -> list[tuple[Calls, int]]:

@@ -134,7 +134,7 @@ class Ledger:
         return self.search.value(self.at(place))
 
     def best(self, i: int) -> Found:
-        """The place of the highest value; of equal ones the first that was looked at with the fewest calls."""
+        """The place of the highest value; of equal ones the first of those with the fewest calls."""
         seen = self.seen[i]
         best = min(seen, key=lambda p: (-round(self.value(p), 12), len(p.calls)))
         return Found(best, self.value(best), self.charged[i], len(seen))

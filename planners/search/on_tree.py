@@ -18,8 +18,8 @@ from unroller.values import Answer
 class TreeGround:
     """One draw of a tree as a ground for searches; a sample of a place is another draw, as far as there are.
 
-    Judged are the probabilities of the choices, which is what a tree keeps of an answer: a score that looks at
-    anything else of it cannot be had here.
+    Judged are the probabilities of the choices, which is what a tree keeps of an answer: a score that looks
+    at anything else of it cannot be had here.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class TreeGround:
         tree = self.tree
         if place.sample >= tree.draws:
             raise TreeError(
-                f"the search wants sample {place.sample + 1} and the tree has {tree.draws} draws: take a smaller"
-                " n, or build it with --draws"
+                f"the search wants sample {place.sample + 1} and the tree has {tree.draws} draws: take a"
+                " smaller n, or build it with --draws"
             )
         draw = (self.draw + place.sample) % tree.draws
         return self.problems[place.problem], draw, tree.number(place.calls)

@@ -34,8 +34,8 @@ OWN: dict[str, Callable[[Problem, Any], float]] = {"confidence": confidence, "ce
 def self_score(given: Callable[[Problem, Any], float] | str) -> Scorer:
     """A score by name (ours, or a registered scorer's), or a function (problem, output) -> 0 to 1.
 
-    The problem that it is handed has no truth in its metadata, so a scorer that needs one raises ProblemError:
-    a search that knew the truth would be an oracle (`planners.tree.oracle` has that).
+    The problem that it is handed has no truth in its metadata, so a scorer that needs one raises
+    ProblemError: a search that knew the truth would be an oracle (`planners.tree.oracle` has that).
     """
     scorer = scorer_of(OWN.get(given, given) if isinstance(given, str) else given)
 
@@ -59,6 +59,6 @@ def _probabilities(output: Any, name: str) -> tuple[float, ...]:
     if not isinstance(output, Answer) or not output.probabilities:
         raise ContractError(
             f"{name} judges answers by the probabilities of their choices, which this"
-            f" {type(output).__name__} lacks: give the search a score of your own, (problem, output) -> 0 to 1"
+            f" {type(output).__name__} lacks: give the search a score of your own, (problem, output) -> 0..1"
         )
     return output.probabilities
