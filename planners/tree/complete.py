@@ -215,11 +215,7 @@ def _assembled(manifest: Manifest, states: Any, problems: Any, arrays: Mapping[s
             tables[name] = states[name].to_numpy().reshape(shape)
     ids = b"".join(chunk.buffers()[1].to_pybytes()[: 16 * len(chunk)] for chunk in states["id"].chunks)
     tables["id"] = np.frombuffer(ids, np.uint8).reshape(*shape, 16)
-    named = np.array(states["kind"].to_pylist(), object)
-    kind = np.full(size, -1, np.int16)
-    for number, name in enumerate(manifest.kinds):
-        kind[named == name] = number
-    tables["kind"] = kind.reshape(shape)
+    tables["kind"] = _numbered(states["kind"], manifest.kinds).reshape(shape)
     values = states["value"]
     identities = cast("list[list[bytes]]", problems["identities"].to_pylist())
     return CompleteTree(
@@ -232,6 +228,16 @@ def _assembled(manifest: Manifest, states: Any, problems: Any, arrays: Mapping[s
         identities,
         lambda row: values[row].as_py(),
     )
+
+
+def _numbered(column: Any, kinds: Sequence[str]) -> Array:
+    """The value types of a column as numbers of `kinds`, -1 for none."""
+    parts: list[Array] = []
+    for chunk in column.chunks:
+        coded = chunk if hasattr(chunk, "dictionary") else chunk.dictionary_encode()
+        numbers = np.array([kinds.index(name) for name in coded.dictionary.to_pylist()] + [-1], np.int16)
+        parts.append(numbers[coded.indices.fill_null(len(numbers) - 1).to_numpy(zero_copy_only=False)])
+    return np.concatenate(parts)
 
 
 def assembled(recipe: Recipe, problems: Sequence[Problem], chunk: Chunk) -> CompleteTree:

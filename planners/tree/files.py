@@ -1,10 +1,10 @@
 """The files of a tree: parquet for tables, safetensors for arrays, JSON for how it was made.
 
-    tree.json           how it was made, and the size and digest of every other file: read first, written last
+    tree.json           how it was made, and the size and digest of the three below: written last
     problems.parquet    one row a problem
     states.parquet      one row a problem, draw and state, in that order
     arrays.safetensors  what is no number: probabilities of answers, features
-    README.md           the card
+    README.md           the card, which its owner may add to
     parts/              while it is being built: what is done, a file a chunk
 
 See docs/unrollbench.md for the fields.
@@ -145,7 +145,7 @@ def write_tree(
     put_aside(folder / PROBLEMS, _parquet(_problems(problems, recipe.draws), recipe))
     put_aside(folder / ARRAYS, _arrays(chunks))
     put_aside(folder / CARD, card.encode())
-    files = {name: _made(folder / name) for name in (STATES, PROBLEMS, ARRAYS, CARD)}
+    files = {name: _made(folder / name) for name in (STATES, PROBLEMS, ARRAYS)}
     put_aside(folder / TREE, as_json(Manifest(recipe, kinds, files)))
     return folder
 

@@ -648,3 +648,56 @@ def test_the_command_says_what_is_wrong(unroller, words, code, said):
     given = words if words[0] == "show" else ["--use", toys.__file__, "--n", 2, *words]
     ended, _, err = unroller("tree", *given)
     assert ended == code and said in err
+
+
+def test_the_card_says_what_it_is_and_may_be_added_to(tmp_path):
+    built(tmp_path / "t", draws=1, licence="cc-by-4.0")
+    card = (tmp_path / "t" / "README.md").read_text()
+    assert "license: cc-by-4.0" in card and "| draws | 1 |" in card and "hint → picture" in card
+    (tmp_path / "t" / "README.md").write_text(card + "\nMade by us.\n")
+    assert len(tree.load(tmp_path / "t")) == N
+
+
+def test_any_backend_and_its_features(tmp_path):
+    from unroller.check.samples import texture
+    from unroller.check.standin import StandIn
+
+    asked = [
+        Problem.spatial(
+            texture(i, 64, 64),
+            texture(i + 50, 64, 64),
+            question=f"where is number {i}?",
+            choices=["left", "right", "front"],
+            metadata={"truth": {"answer": "left"}},
+        )
+        for i in range(4)
+    ]
+    options = {"depth": 1, "chunk": 2, "scorer": "soft_choice"}
+    tree.build(Executor(backend=StandIn()), asked, tmp_path / "t", **options)
+    found = tree.load(tmp_path / "t")
+    assert {"camera_pose_estimate", "novel_view_synthesis:sides", "text_think"} <= set(found.actions)
+    assert not {"oracle_text", "oracle_pose"} & set(found.actions), "they read the truth"
+    assert found.probes["problem_features"].shape == (4, 1, len(found.states), 8)
+    assert np.isnan(found.hard).all() and found.recipe.hard is None
+    live = Executor(backend=StandIn(), policy=["latent_think"])
+    scores = [soft_choice(run.problem, run.output) for run in live.map(asked)]
+    assert tree.evaluate(found, ["latent_think"]).scores.tolist() == scores
+
+
+def test_a_tree_without_actions_is_the_bare_answer(tmp_path):
+    found = built(tmp_path / "t", actions=[], depth=None, draws=1, probes=[])
+    assert found.states == ((),) and found.features.shape == (N, 1, 1, 3)
+    assert tree.evaluate(found, []).cost.mean == 1 and tree.oracle(found).cost.mean == 1
+
+
+def test_as_sets_a_policy_may_come_to_a_state_by_any_order(tmp_path):
+    found = built(tmp_path / "t", orders="sets", draws=1, actions=["hint", "picture", "stumble"], depth=None)
+    there, back = (tree.evaluate(found, list(calls)) for calls in (("hint", "picture"), ("picture", "hint")))
+    assert np.array_equal(there.scores, back.scores) and np.array_equal(there.charges, back.charges)
+    assert len(found.states) == 8 and (found.score[:, 0, 7] == built_sequence(tmp_path, found)).all()
+
+
+def built_sequence(tmp_path, found):
+    """The score after all three in the order of declaration, live."""
+    runs = executor().extend(policy=list(found.actions)).map(problems())
+    return np.array([soft_choice(run.problem, run.output) for run in runs])
