@@ -12,20 +12,17 @@ import msgspec
 from planners.tree.card import card
 from planners.tree.faults import TreeError
 from planners.tree.files import (
-    PARTS,
     TREE,
     UNDER_WAY,
     as_json,
     need_pyarrow,
-    part_path,
     put_aside,
     read_manifest,
-    read_part,
-    write_part,
     write_tree,
 )
 from planners.tree.layout import Layout, Orders
 from planners.tree.measuring import Chunk, Measuring, asking, scorer_name
+from planners.tree.parts import PARTS, part_path, read_part, write_part
 from planners.tree.recipe import (
     VERSION,
     DecoderMade,

@@ -150,7 +150,7 @@ def tree(
     from unroller.cli.ablate import counting, problems_of
     from unroller.cli.options import split
     from unroller.cli.setup import Setup, brought_by, executor_of
-    from unroller.cli.terminal import aside, note, waiting
+    from unroller.cli.terminal import aside, note, print_json, waiting
     from unroller.faults import ProblemError
 
     need_pyarrow()
@@ -202,6 +202,11 @@ def tree(
         note("interrupted", "stop")
         note(f"what was finished is in {out}: the same command goes on from there")
         raise typer.Exit(Exit.INTERRUPTED) from None
+    if len(problems) < 2:
+        note(f"the tree is in {out}; of one problem there are no intervals to show")
+        if as_json:
+            print_json({"tree": str(out), "n": len(problems), "exit": 0})
+        return
     _shown(out, None, "model_calls", as_json)
 
 

@@ -5,7 +5,7 @@
     states.parquet      one row a problem, draw and state, in that order
     arrays.safetensors  what is no number: probabilities of answers, features
     README.md           the card, which its owner may add to
-    parts/              while it is being built: what is done, a file a chunk
+    parts/              while it is being built: see `planners.tree.parts`
 
 See docs/unrollbench.md for the fields.
 """
@@ -36,7 +36,7 @@ TREE, PROBLEMS, STATES, ARRAYS, CARD = (
     "arrays.safetensors",
     "README.md",
 )
-UNDER_WAY, PARTS = "building.json", "parts"
+UNDER_WAY = "building.json"
 ROWS = 65_536  # of a row group
 COSTS = ("model_calls", "tokens", "price")
 
@@ -85,54 +85,6 @@ def put_aside(path: Path, content: bytes) -> None:
 
 def as_json(thing: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(thing, order="deterministic"), indent=1) + b"\n"
-
-
-def write_part(folder: Path, number: int, chunk: Chunk) -> None:
-    """One chunk, as one safetensors file with a digest of its own."""
-    from safetensors.numpy import save
-
-    values = chunk.values
-    arrays = {f"table.{name}": table for name, table in chunk.tables.items()}
-    arrays |= {f"array.{name}": array for name, array in chunk.arrays.items()}
-    arrays["probabilities"] = chunk.probabilities
-    arrays["values"] = np.frombuffer(b"".join(v or b"" for v in values), np.uint8)
-    arrays["lengths"] = np.array([-1 if v is None else len(v) for v in values], np.int64)
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    content = save(whole, {"kinds": json.dumps(chunk.kinds)})
-    put_aside(part_path(folder, number), xxh3_128(content).digest() + content)
-
-
-def read_part(folder: Path, number: int) -> Chunk | None:
-    """A chunk that was done before; None if there is none, or if it is damaged: it is done again."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        content = part_path(folder, number).read_bytes()
-        check, content = content[:16], content[16:]
-        if xxh3_128(content).digest() != check:
-            return None
-        held = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (OSError, SafetensorError, ValueError):
-        return None
-    ends = np.maximum(held["lengths"], 0).cumsum()
-    joined = held["values"].tobytes()
-    values = [
-        None if length < 0 else joined[end - length : end]
-        for length, end in zip(held["lengths"].tolist(), ends.tolist(), strict=True)
-    ]
-    return Chunk(
-        {name.removeprefix("table."): a for name, a in held.items() if name.startswith("table.")},
-        json.loads(header["__metadata__"]["kinds"]),
-        values,
-        held["probabilities"],
-        {name.removeprefix("array."): a for name, a in held.items() if name.startswith("array.")},
-    )
-
-
-def part_path(folder: Path, number: int) -> Path:
-    return folder / PARTS / f"{number:06}.part"
 
 
 def write_tree(

@@ -15,11 +15,13 @@ import time
 
 import numpy as np
 
-from unroller import Answer, Cost, DepthMap, Problem, Text, decoder, primitive, probe
+from planners import tree
+from unroller import Answer, Cost, DepthMap, Executor, Problem, Text, decoder, primitive, probe
 from unroller.faults import InputError
 
 CHOICES = ("a", "b")
 ACTIONS = ["hint", "picture", "dice", "stumble"]
+N = 12
 
 
 def computed(view, name):
@@ -130,3 +132,17 @@ def questions(seed, task="quiz"):
 
 PROBES = [sureness, kind_of, words_said]
 PARTS = [hint, picture, dice, stumble, mumble, grey, never]
+
+
+def executor(**options):
+    return Executor(backend=[], primitives=PARTS, decoders=[quiz], policy=[], **options)
+
+
+def problems(n=N):
+    return [questions(i) for i in range(n)]
+
+
+def built(folder, n=N, ex=None, **options):
+    options = {"actions": ACTIONS, "depth": 2, "draws": 2, "probes": PROBES} | options
+    tree.build(ex or executor(), problems(n), folder, **options)
+    return tree.load(folder)
