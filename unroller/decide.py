@@ -167,7 +167,9 @@ class Policy(Protocol):
     """Anything with this method (and optionally `name` and `probes`) is a policy.
 
     It must be a function of the states alone: a run is resumed and replayed by asking again. Randomness
-    is drawn from the problem's seed and the state, as `RandomPolicy` does.
+    is drawn from the problem's seed and the state, as `RandomPolicy` does. One that decides by chance may
+    also say all that it might decide, `distribution(states)`: for each state the possible Decisions, each
+    with its log-probability. Trees then evaluate it in expectation.
     """
 
     def decide(self, states: Sequence[State]) -> Sequence[Decided]: ...

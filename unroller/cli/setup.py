@@ -135,8 +135,8 @@ def _planner(name: str, brought: Used) -> Any:
     if name in brought.planners or not is_path(name, "planners"):
         return brought.planners.get(name, name)
     planner = load_named(name)
-    if not callable(getattr(planner, "plan", None)):
-        raise PluginError(f"--planner {name} is no planner: it has no plan(…)")
+    if not callable(getattr(planner, "plan", None)) and not callable(getattr(planner, "search", None)):
+        raise PluginError(f"--planner {name} is no planner: it has no plan(…) and no search(…)")
     return planner
 
 
