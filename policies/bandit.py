@@ -118,17 +118,17 @@ class RidgeBandit(Saveable):
         """
         if self.ridge is None:
             raise PolicyError("this bandit was not fitted: RidgeBandit(arms).fit(features, scores, costs)")
-        expected, spread = self.ridge.predict(np.asarray(features, float))  # (B, K) each
-        value = expected - self.cost_weight * self.costs
+        given = np.asarray(features, float)
+        value = self.ridge.expected(given) - self.cost_weight * self.costs  # (B, K)
         if self.exploring == "ucb":
-            value = value + self.width * spread
+            value = value + self.width * self.ridge.spread(given)
         if possible is not None:
             value = np.where(possible, value, -np.inf)
         if self.exploring != "thompson":
             return value.argmax(1), np.zeros(len(value))
         if drawn is None:
             raise PolicyError("thompson draws: give numbers of [0, 1)")
-        p = _best(value, np.maximum(spread, 1e-9))
+        p = _best(value, np.maximum(self.ridge.spread(given), 1e-9))
         arms = np.minimum((p.cumsum(1) <= drawn[:, None]).sum(1), p.shape[1] - 1)
         arms = np.where(p[np.arange(len(p)), arms] > 0, arms, p.argmax(1))  # rounding in the sum
         return arms, np.log(p[np.arange(len(p)), arms])
@@ -196,7 +196,7 @@ class RidgeBandit(Saveable):
         made.costs = arrays.pop("costs")
         made.ridge = Ridge(**arrays)
         k, d = len(made.arms), features.size
-        shapes = ((d,), (d,), (k, d), (k,), (k, d), (k, d, d), (k,), (k,), (1,))
+        shapes = ((d,), (d,), (k, d), (k,), (k, d), (k, d, d), (k,), (1,), (1,))
         if made.costs.shape != (k,) or tuple(array.shape for array in made.ridge) != shapes:
             raise PolicyError(f"its arrays do not fit {k} arms over {d} features")
         return made

@@ -19,7 +19,7 @@ class Ridge(NamedTuple):
 
     centre, scale (D,): of the features; weights (K, D), intercept (K,): predictions are z · w + b for z = (x
     − centre) / scale; middle (K, D): mean z of each arm's rows; covariance (K, D, D): of the weights;
-    variance (K,): of an intercept; noise (K,): standard deviation of what is not explained; alpha: the
+    variance (K,): of an intercept; noise (1,): standard deviation of what is not explained; alpha: the
     penalty.
     """
 
@@ -33,13 +33,16 @@ class Ridge(NamedTuple):
     noise: np.ndarray
     alpha: np.ndarray
 
-    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Expected values (B, K) for features (B, D), and the standard deviations of those expectations."""
+    def expected(self, features: np.ndarray) -> np.ndarray:
+        """Expected values (B, K) for features (B, D)."""
+        return (features - self.centre) / self.scale @ self.weights.T + self.intercept
+
+    def spread(self, features: np.ndarray) -> np.ndarray:
+        """The standard deviations (B, K) of those expectations."""
         z = (features - self.centre) / self.scale  # (B, D)
-        expected = z @ self.weights.T + self.intercept
-        apart = z[:, None, :] - self.middle  # (B, K, D)
-        spread = np.einsum("bkd,kde,bke->bk", apart, self.covariance, apart) + self.variance
-        return expected, np.sqrt(np.maximum(spread, 0))
+        apart = z - self.middle[:, None]  # (K, B, D)
+        variance = (apart @ self.covariance * apart).sum(-1).T + self.variance  # (B, K)
+        return np.sqrt(np.maximum(variance, 0))
 
 
 def fit(features: np.ndarray, values: np.ndarray, alpha: float | None = None) -> Ridge:
@@ -47,11 +50,11 @@ def fit(features: np.ndarray, values: np.ndarray, alpha: float | None = None) ->
 
     For an arm with rows Z (standardised, then centred on the arm's rows) and centred values y:
 
-        w = (ZᵀZ + αI)⁻¹ Zᵀy        Cov(w) = σ² (ZᵀZ + αI)⁻¹        σ² = |y − Zw|² / (n − df)
+        w = (ZᵀZ + αI)⁻¹ Zᵀy        Cov(w) = σ² (ZᵀZ + αI)⁻¹        σ² = Σ |y − Zw|² / Σ (n − df)
 
-    with df the trace of the hat matrix and one for the intercept, which is not penalised. alpha=None takes
-    the penalty of `ALPHAS` with the least squared leave-one-out error over all arms, in closed form. Raises
-    PolicyError.
+    with df the trace of the hat matrix and one for the intercept, which is not penalised; σ² is one for all
+    arms, so that an arm which was observed a few times is not taken for certain. alpha=None takes the penalty
+    of `ALPHAS` with the least squared leave-one-out error over all arms, in closed form. Raises PolicyError.
     """
     x, y = _checked(features, values)
     centre = x.mean(0)
@@ -63,12 +66,15 @@ def fit(features: np.ndarray, values: np.ndarray, alpha: float | None = None) ->
     if not chosen > 0:
         raise PolicyError(f"the penalty of a ridge regression is above 0, not {chosen}")
     solved = [arm.solve(chosen) for arm in arms]
-    weights, covariance, noise = (np.stack([s[i] for s in solved]) for i in range(3))
+    weights, inverse = np.stack([s[0] for s in solved]), np.stack([s[1] for s in solved])
+    noise = max((sum(s[2] for s in solved) / max(sum(s[3] for s in solved), 1.0)) ** 0.5, LEAST_NOISE)
     middle = np.stack([arm.middle for arm in arms])
     mean = np.array([arm.mean for arm in arms])
-    variance = np.array([s[2] ** 2 / arm.n for s, arm in zip(solved, arms, strict=True)])
-    intercept = mean - np.einsum("kd,kd->k", middle, weights)
-    return Ridge(centre, scale, weights, intercept, middle, covariance, variance, noise, np.array([chosen]))
+    variance = noise**2 / np.array([arm.n for arm in arms])
+    intercept = mean - (middle * weights).sum(1)
+    covariance = noise**2 * inverse
+    one = np.array([noise]), np.array([chosen])
+    return Ridge(centre, scale, weights, intercept, middle, covariance, variance, *one)
 
 
 class _Arm:
@@ -91,16 +97,14 @@ class _Arm:
         hat = (self.u**2) @ kept + 1 / self.n
         return float(((errors / np.maximum(1 - hat, 1e-6)) ** 2).sum())
 
-    def solve(self, alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """Weights (D,), their covariance (D, D), the noise's standard deviation."""
+    def solve(self, alpha: float) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """Weights (D,), (ZᵀZ + αI)⁻¹ (D, D), the sum of squared errors, and n − df."""
         weights = self.vt.T @ (self.s / (self.s**2 + alpha) * self.uy)
         kept = self._kept(alpha)
         errors = self.y - self.u @ (kept * self.uy)
-        free = max(self.n - float(kept.sum()) - 1, 1.0)
-        noise = max(float((errors**2).sum() / free) ** 0.5, LEAST_NOISE)
         size = self.vt.shape[1]
         inner = np.eye(size) / alpha + self.vt.T @ np.diag(1 / (self.s**2 + alpha) - 1 / alpha) @ self.vt
-        return weights, noise**2 * inner, noise
+        return weights, inner, float((errors**2).sum()), max(self.n - float(kept.sum()) - 1, 0.0)
 
 
 def _checked(features: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
