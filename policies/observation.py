@@ -112,7 +112,8 @@ class Observation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     actions: those the policy chooses from, STOP being one more, the last. problem: what is asked, see
     `ProblemFeatures`. types: of values that are counted and embedded. embedding: elements for each. history:
-    how many of the last calls are listed. version: of the format. Raises PolicyError.
+    how many of the last calls are listed. once: an action that was called is not allowed again,
+    as in a tree in which each is used at most once. version: of the format. Raises PolicyError.
     """
 
     actions: tuple[str, ...]
@@ -120,6 +121,7 @@ class Observation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     types: tuple[str, ...] = TYPES
     embedding: int = 16
     history: int = 6
+    once: bool = True
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -205,7 +207,7 @@ class Observation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         mask = at["mask"].start
         for name, allowed in zip(state.catalogue, state.mask, strict=True):
             place = self._place(name) if allowed else None
-            if place is not None:
+            if place is not None and not (self.once and row[at["called"].start + place]):
                 row[mask + place] = 1
         row[mask + self.stop] = 1
 

@@ -67,8 +67,10 @@ def policy_named(name: str | Path) -> Any:
     code. Raises UnknownName, PluginError, and what that policy's `load` raises.
     """
     folder = Path(name)
-    if str(name) in registered("policies") or not (folder / POLICY_FILE).is_file():
+    if str(name) in registered("policies") or not folder.is_dir():
         return load("policies", str(name))
+    if not (folder / POLICY_FILE).is_file():
+        raise UnknownName(f"{name} is a folder without a {POLICY_FILE}: name one that a policy was saved in")
     try:
         kind = json.loads((folder / POLICY_FILE).read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, LookupError, TypeError) as error:

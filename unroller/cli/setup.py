@@ -147,9 +147,10 @@ def _policy(setup: Setup, brought: Used) -> Any:
         return brought.policies[setup.policy]
     if is_path(setup.policy, "policies"):
         return load_named(setup.policy)
-    if brought.policies and setup.policy not in registered("policies"):
-        known = [*brought.policies, *registered("policies")]
-        raise UnknownName(f"no policy is called {setup.policy!r}.{near(setup.policy, known)}")
+    known = setup.policy in registered("policies") or Path(setup.policy).is_dir()
+    if brought.policies and not known:
+        named = [*brought.policies, *registered("policies")]
+        raise UnknownName(f"no policy is called {setup.policy!r}.{near(setup.policy, named)}")
     return setup.policy
 
 
