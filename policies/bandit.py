@@ -76,7 +76,7 @@ class RidgeBandit(Saveable):
         self.cost_weight = not_negative("λ", cost_weight)
         self.exploring: Exploring = exploring
         self.width = not_negative("a width of bounds", width)
-        self.seed = seed
+        self.seed = int(seed)
         self.ridge: Ridge | None = None
         self.costs = np.zeros(len(self.arms))
         self.digests = digests_of(list(dict.fromkeys(name for arm in self.arms for name in arm)))

@@ -54,8 +54,8 @@ class ConfidencePolicy(Saveable):
         if cost_weight and gains is None:
             raise PolicyError("a λ above 0 weighs cost against expected gains: give gains=…, or fit them")
         self.gains = None if gains is None else {a: self._row(a, gains[a]) for a in gains}
-        self.order = None if order is None else tuple(order)
-        self.without = (without,) if isinstance(without, str) else tuple(without)
+        self.order = None if order is None else tuple(map(str, order))
+        self.without = (without,) if isinstance(without, str) else tuple(map(str, without))
 
     def decide(self, states: Sequence[State]) -> list[Decided]:
         return [self._next(state) for state in states]

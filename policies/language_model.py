@@ -83,7 +83,7 @@ class LanguageModelPolicy(Saveable):
         self.max_tokens = max_tokens
         self.temperature = temperature
         self.tries = tries
-        self.without = (without,) if isinstance(without, str) else tuple(without)
+        self.without = (without,) if isinstance(without, str) else tuple(map(str, without))
         self.choices: tuple[str, ...] = ()
         self.probes: tuple[Probe, ...] = ()
 

@@ -75,7 +75,7 @@ class LearnedPolicy(Saveable):
         self.digests = digests
         self.hidden = tuple(hidden)
         self.mode: Mode = mode
-        self.seed = seed
+        self.seed = int(seed)
         self._network: PolicyNetwork | None = None
 
     @property
@@ -118,14 +118,15 @@ class LearnedPolicy(Saveable):
             )
         if not np.isfinite(given).all():
             raise PolicyError("an observation holds NaN or infinity: see which probe or environment wrote it")
-        allowed = torch.from_numpy(self.observation.allowed(given))
+        device = self.network.value.weight.device
+        allowed = torch.from_numpy(self.observation.allowed(given)).to(device)
         with torch.no_grad():
-            p, value = self.network(torch.from_numpy(given), allowed)
+            p, value = self.network(torch.from_numpy(given).to(device), allowed)
         if not (torch.isfinite(value).all() and torch.isfinite(p[:, self.observation.stop]).all()):
             raise PolicyError(
                 "the network's output is not finite: its training diverged; load an earlier one"
             )
-        return p.double().numpy(), value.numpy()
+        return p.double().cpu().numpy(), value.cpu().numpy()
 
     def choose(self, observations: np.ndarray, drawn: np.ndarray | None = None) -> Choices:
         """Choices for observations (B, size): the likeliest ones, or, given numbers of [0, 1), drawn (B,)."""
@@ -184,14 +185,16 @@ class LearnedPolicy(Saveable):
     def _made(cls, settings: dict[str, Any], arrays: dict[str, np.ndarray], digests: dict[str, str]) -> Self:
         import torch
 
+        from policies.network import PolicyNetwork
+
         settings = dict(settings)
         observation = msgspec.convert(settings.pop("observation"), Observation)
         if settings.pop("observation_digest") != observation.digest:
             raise PolicyError("its observation means another thing in this version: train again")
         made = cls(observation=observation, **settings)
-        held = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        shapes = {name: tuple(tensor.shape) for name, tensor in made.network.state_dict().items()}
-        if {name: tuple(tensor.shape) for name, tensor in held.items()} != shapes:
+        with torch.device("meta"):  # shapes alone: what a file claims costs no memory
+            wanted = PolicyNetwork(observation.size, len(observation.actions) + 1, made.hidden).state_dict()
+        if {n: array.shape for n, array in arrays.items()} != {n: tuple(t.shape) for n, t in wanted.items()}:
             raise PolicyError("its weights do not fit its observation and layers")
-        made.network.load_state_dict(held)
+        made.network.load_state_dict({n: torch.from_numpy(array.copy()) for n, array in arrays.items()})
         return made

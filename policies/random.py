@@ -27,9 +27,9 @@ class RandomPolicy(Saveable):
     def __init__(self, stop: float = 0.25, seed: int = 0, without: Sequence[str] = ORACLES) -> None:
         if not 0 < stop <= 1:
             raise ValueError(f"stop is a probability above 0, not {stop}: at 0 it would never stop")
-        self.stop = stop
-        self.seed = seed
-        self.without = tuple(without)
+        self.stop = float(stop)
+        self.seed = int(seed)
+        self.without = (without,) if isinstance(without, str) else tuple(map(str, without))
 
     def decide(self, states: Sequence[State]) -> list[Decided]:
         return [self._draw(state) for state in states]

@@ -29,8 +29,9 @@ from unroller.registry import POLICY_FILE, policy_named
 FORMAT = 1
 """Of policy.json. A folder of a later one is refused."""
 
-LARGEST = 1 << 30
-"""Bytes of arrays that are read; a policy's are a few hundred thousand."""
+LONGEST, LARGEST = 16 << 20, 1 << 30
+"""Bytes of settings and of arrays that are read; a policy's are a few thousand, and a few hundred
+thousand."""
 
 SHIPPED = Path(__file__).with_name("weights")
 """Where policies that come with the project lie, one folder a kind."""
@@ -97,7 +98,11 @@ class Saveable:
             for old in folder.glob("arrays-*.safetensors"):
                 if old.name != name:
                     old.unlink(missing_ok=True)
-        except OSError as error:
+        except (
+            OSError,
+            TypeError,
+            msgspec.MsgspecError,
+        ) as error:  # TypeError: a setting that is no plain data
             raise SavedPolicyError(f"a policy cannot be saved in {folder}: {error}") from None
         return folder
 
@@ -160,6 +165,8 @@ def shipped(of: type[Saved]) -> Saved:
 def digests_of(actions: Actions) -> dict[str, str]:
     """Actions with a digest of what each does: its primitive's version and parameters; "" where only names
     are known."""
+    if isinstance(actions, str):
+        raise PolicyError(f"actions are several names, not the one string {actions!r}: write [{actions!r}]")
     if not isinstance(actions, Mapping):
         return dict.fromkeys(actions, "")
     return {name: one if isinstance(one, str) else _digest(one) for name, one in actions.items()}
@@ -201,6 +208,8 @@ def _digest(action: Action) -> str:
 def _read(folder: Path) -> Written:
     file = folder / POLICY_FILE
     try:
+        if file.stat().st_size > LONGEST:
+            raise SavedPolicyError(f"{file} is larger than any policy's settings: it is something else")
         said = file.read_bytes()
         written = msgspec.json.decode(said, type=Written)
     except OSError as error:
@@ -250,7 +259,7 @@ def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
         raise SavedPolicyError(
             f"{folder} lacks {file.name} ({error.strerror}): copy the whole folder"
         ) from None
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SavedPolicyError(f"{file} holds no arrays ({error}): save the policy again") from None
     for key, array in arrays.items():
         if not np.isfinite(array).all():

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any
+from typing import Any, Self
+
+import msgspec
 
 from policies.saved import Saveable
 from unroller.decide import Call, Decided, Decision, FixedList, State
@@ -94,6 +96,10 @@ class SchedulePolicy(Saveable):
     def __repr__(self) -> str:
         return f"<policy {self.name}: {', '.join(self.schedules)}>"
 
+    @classmethod
+    def _made(cls, settings: dict[str, Any], arrays: Any, digests: Any) -> Self:
+        return cls(msgspec.convert(settings["schedules"], dict[str, list[list[str]]]), str(settings["name"]))
+
     def _settings(self) -> dict[str, Any]:
         held = {task: [list(one) for one in several] for task, several in self.schedules.items()}
         return {"schedules": held, "name": self.name}
@@ -111,7 +117,7 @@ class AllPrimitives(Saveable):
     probes: tuple[str, ...] = ()
 
     def __init__(self, without: Sequence[str] = ORACLES) -> None:
-        self.without = (without,) if isinstance(without, str) else tuple(without)
+        self.without = (without,) if isinstance(without, str) else tuple(map(str, without))
 
     def decide(self, states: Sequence[State]) -> list[Decided]:
         return [self._next(state) for state in states]

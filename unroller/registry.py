@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -67,7 +68,7 @@ def policy_named(name: str | Path) -> Any:
     code. Raises UnknownName, PluginError, and what that policy's `load` raises.
     """
     folder = Path(name)
-    if str(name) in registered("policies") or not folder.is_dir():
+    if not str(name) or str(name) in registered("policies") or not os.path.isdir(folder):
         return load("policies", str(name))
     if not (folder / POLICY_FILE).is_file():
         raise UnknownName(f"{name} is a folder without a {POLICY_FILE}: name one that a policy was saved in")

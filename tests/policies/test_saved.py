@@ -185,3 +185,22 @@ def test_every_error_is_one_that_unroller_raises_on_purpose(tmp_path):
         DirectPolicy().save(tmp_path / "file" / "pi")
     with pytest.raises(UnrollerError, match="not fitted"):
         RidgeBandit(ARMS).save(tmp_path / "pi")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"hidden": [10**9, 10**9]}, {"hidden": "abc"}, {"mode": "wild"}, {"observation": 3}, {"more": 1}],
+)
+def test_settings_that_somebody_wrote_by_hand_are_refused_before_they_cost_anything(tmp_path, settings):
+    folder = LearnedPolicy(["look"], hidden=(4,)).save(tmp_path)
+    held = json.loads((folder / "policy.json").read_text())
+    changed(folder, settings=held["settings"] | settings)
+    with pytest.raises(SavedPolicyError, match="cannot be opened as a policy of the kind 'learned'"):
+        LearnedPolicy.load(folder)
+
+
+def test_a_schedule_that_is_no_list_of_lists_is_refused(tmp_path):
+    folder = SchedulePolicy({"spatial": [["look"]]}).save(tmp_path)
+    changed(folder, settings={"schedules": {"spatial": ["look"]}, "name": "mine"})
+    with pytest.raises(SavedPolicyError):
+        SchedulePolicy.load(folder)
