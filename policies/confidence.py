@@ -9,7 +9,7 @@ import numpy as np
 
 from policies.price import Price, not_negative
 from policies.saved import Saveable
-from policies.schedules import CERTAIN_STOP, ORACLES, certain, is_one_of
+from policies.schedules import CERTAIN_STOP, ORACLES, certain, is_one_of, schedule, unread
 from unroller.decide import Decided, Decision, State
 from unroller.faults import PolicyError
 
@@ -24,9 +24,10 @@ class ConfidencePolicy(Saveable):
 
     G(a, H) is what calling `a` is expected to add to the score where the entropy is H: `gains`, a number an
     action, or one for each stretch of entropy between `edges` (B − 1 edges, B numbers). Actions without a
-    gain are not called. Without `gains` every allowed action is tried once, in `order` (the executor's if not
-    given), until H ≤ threshold. cost(a) is what the action may be charged at most, at `price`; `cost_weight`
-    is λ. Where H cannot be measured (no question with choices, no budget for the probe) it stops.
+    gain are not called. Without `gains` every allowed action is tried once until H ≤ threshold, in `order`,
+    or else those of the task's schedule first, less what a unified model could not read. cost(a) is what the
+    action may be charged at most, at `price`; `cost_weight` is λ. Where H cannot be measured (no question
+    with choices, no budget for the probe) it stops.
 
     The probe is charged one model call a decision. Raises PolicyError for settings that make no sense.
     """
@@ -67,11 +68,18 @@ class ConfidencePolicy(Saveable):
         called = {call.action for decision in state.decisions for call in decision.calls}
         open_ = [a for a in state.allowed if a not in called and not is_one_of(a, self.without)]
         if self.gains is None:
-            order = open_ if self.order is None else [a for a in self.order if a in open_]
+            order = [a for a in self._order(state, open_) if a in open_]
             return certain(order[0]) if order else CERTAIN_STOP
         worth = {a: self.worth(a, float(entropy), state) for a in open_ if a in self.gains}
         best = max(worth, key=lambda a: worth[a], default=None)
         return certain(best) if best is not None and worth[best] > 0 else CERTAIN_STOP
+
+    def _order(self, state: State, open_: Sequence[str]) -> Sequence[str]:
+        if self.order is not None:
+            return self.order
+        listed = (name for one in schedule.schedules.get(state.problem.task, ()) for name in one)
+        left_out = unread(state.catalogue)
+        return [name for name in dict.fromkeys((*listed, *open_)) if name not in left_out]
 
     def worth(self, action: str, entropy: float, state: State) -> float:
         """G(a, H) − λ · cost(a), for an action that has a gain."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from policies.replies import named
 from policies.saved import Saveable
-from policies.schedules import CERTAIN_STOP, ORACLES, certain, is_one_of
+from policies.schedules import CERTAIN_STOP, ORACLES, certain, is_one_of, unread
 from unroller.actions import Action
 from unroller.capabilities import Generation, Prompt, TextGenerator
 from unroller.cost import Cost
@@ -90,10 +90,11 @@ class LanguageModelPolicy(Saveable):
     def bound_to(self, actions: Mapping[str, Action]) -> LanguageModelPolicy:
         """A policy that chooses among these actions, those that a backend provides."""
         bound = copy(self)
+        left_out = unread(actions)
         offered = {
             name: described(action)
             for name, action in actions.items()
-            if action.missing is None and not is_one_of(name, self.without)
+            if action.missing is None and name not in left_out and not is_one_of(name, self.without)
         }
         bound.choices = tuple(offered)
         bound.probes = (bound._probe(offered),) if offered else ()

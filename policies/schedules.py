@@ -11,6 +11,7 @@ from typing import Any, Self
 import msgspec
 
 from policies.saved import Saveable
+from unroller.actions import Action
 from unroller.decide import Call, Decided, Decision, FixedList, State
 
 Schedules = Mapping[str, Sequence[Sequence[str]]]
@@ -53,6 +54,15 @@ def is_one_of(action: str, patterns: Sequence[str]) -> bool:
     """Whether a pattern fits an action, or the primitive that it is a preset of."""
     primitive = action.partition(":")[0]
     return any(fnmatchcase(action, one) or fnmatchcase(primitive, one) for one in patterns)
+
+
+def unread(catalogue: Mapping[str, Action]) -> set[str]:
+    """The actions that ask for no capability, where a unified model provides all that others ask for: it
+    reads only contexts of its own kind, and what somebody else wrote would leave it without an answer."""
+    providers = {p for action in catalogue.values() for p in action.providers}
+    if not providers or not all(getattr(provider, "unified", False) for provider in providers):
+        return set()
+    return {name for name, action in catalogue.items() if not action.providers}
 
 
 class DirectPolicy(Saveable, FixedList):
@@ -109,8 +119,9 @@ class AllPrimitives(Saveable):
     """Every applicable primitive once, in the order of the executor's actions, then STOP.
 
     A primitive with presets is called once, as its plain self. What has no backend, does not apply to the
-    problem, is not affordable any more or failed is passed over. without: patterns of names to leave out; an
-    oracle, which knows the truth, is no primitive that a model could stand on.
+    problem, is not affordable any more or failed is passed over, and so is what a unified model could not
+    read (`unread`). without: patterns of names to leave out; an oracle, which knows the truth, is no
+    primitive that a model could stand on.
     """
 
     name = kind = "all"
@@ -124,6 +135,7 @@ class AllPrimitives(Saveable):
 
     def _next(self, state: State) -> Decision:
         called = {call.action for decision in state.decisions for call in decision.calls}
+        called |= unread(state.catalogue)
         for name, allowed in zip(state.catalogue, state.mask, strict=True):
             if allowed and name not in called and ":" not in name and not is_one_of(name, self.without):
                 return certain(name)

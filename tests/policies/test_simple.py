@@ -6,6 +6,7 @@ import pytest
 from policies.random import RandomPolicy
 from policies.schedules import AllPrimitives, DirectPolicy, SchedulePolicy, direct, schedule
 from unroller import Decision, Executor, Problem, Text, decoder, primitive
+from unroller.capabilities import TextGenerator
 from unroller.check import check
 from unroller.cost import Cost
 
@@ -69,6 +70,20 @@ def test_oracles_are_called_only_by_who_asks_for_them():
     assert ran(AllPrimitives(without="look*"), says("look"), says("think")).output == Text("think")
     names = {str(call) for seed in range(20) for call in calls(RandomPolicy(0.1, seed), says("oracle_pose"))}
     assert names == set()
+
+
+def test_what_a_unified_model_could_not_read_is_passed_over():
+    class Unified:
+        name, fingerprint, max_batch, provides, unified = "unified", "unified-1", 8, (TextGenerator,), True
+
+    asks = primitive(reads=("question",), writes=Text, name="asks", needs=TextGenerator)(
+        lambda view, writer: Text("asked")
+    )
+    for backend, expected in ([Unified()], "asked"), ([], "stranger"):
+        ex = Executor(
+            backend=backend, primitives=[says("stranger"), asks], decoders=[words], policy=AllPrimitives()
+        )
+        assert ex.run(Problem(task="words", question="?")).output == Text(expected)
 
 
 def calls(policy, *primitives):
