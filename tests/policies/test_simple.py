@@ -104,3 +104,17 @@ def test_the_logarithm_of_randoms_probabilities_is_exact():
     run = ran(RandomPolicy(0.5, seed=1), says("look"), says("think"))
     said = [e.log_probability for e in run.events if isinstance(e, Decision)]
     assert set(np.round(np.exp(said), 12)) <= {0.5, 0.25, 1.0}
+
+
+def test_the_package_names_its_policies_and_loads_no_network_for_a_schedule():
+    import subprocess
+    import sys
+
+    import policies
+
+    assert all(getattr(policies, name) for name in policies.__all__)
+    code = (
+        "import policies, sys; policies.SchedulePolicy, policies.LearnedPolicy; print('torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"
