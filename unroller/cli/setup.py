@@ -7,6 +7,7 @@ taken up again unasked: a folder somebody sent must not choose what code runs, o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,10 @@ def _policy(setup: Setup, brought: Used) -> Any:
         return brought.policies[setup.policy]
     if is_path(setup.policy, "policies"):
         return load_named(setup.policy)
-    if brought.policies and setup.policy not in registered("policies"):
-        known = [*brought.policies, *registered("policies")]
-        raise UnknownName(f"no policy is called {setup.policy!r}.{near(setup.policy, known)}")
+    known = setup.policy in registered("policies") or os.path.isdir(setup.policy)
+    if brought.policies and not known:
+        named = [*brought.policies, *registered("policies")]
+        raise UnknownName(f"no policy is called {setup.policy!r}.{near(setup.policy, named)}")
     return setup.policy
 
 
