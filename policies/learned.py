@@ -12,7 +12,7 @@ from xxhash import xxh3_64_intdigest
 from policies.observation import Observation
 from policies.saved import Actions, Saveable, digests_of, shipped, warn_if_none
 from policies.schedules import CERTAIN_STOP
-from unroller.decide import Call, Decided, Decision, State
+from unroller.decide import Call, Decided, Decision, State, as_decision
 from unroller.faults import PolicyError
 
 if TYPE_CHECKING:
@@ -155,6 +155,13 @@ class LearnedPolicy(Saveable):
             self._decision(int(index), float(p))
             for index, p in zip(choices.index, choices.log_probability, strict=True)
         ]
+
+    def distribution(self, states: Sequence[State]) -> list[list[Decision]]:
+        """For each state all that it might decide, with log-probabilities: one decision if it is greedy."""
+        if self.mode == "greedy":
+            return [[as_decision(one)] for one in self.decide(states)]
+        p, _ = self.log_probabilities(self.observation.of(states))
+        return [[self._decision(int(k), row[k]) for k in np.isfinite(row).nonzero()[0]] for row in p]
 
     def _decision(self, index: int, log_probability: float) -> Decision:
         log_probability = min(log_probability, 0.0)

@@ -34,8 +34,24 @@ class RandomPolicy(Saveable):
     def decide(self, states: Sequence[State]) -> list[Decided]:
         return [self._draw(state) for state in states]
 
+    def distribution(self, states: Sequence[State]) -> list[list[Decision]]:
+        """For each state all that it might decide, with log-probabilities."""
+        return [self._all(self._allowed(state)) for state in states]
+
+    def _all(self, allowed: Sequence[str]) -> list[Decision]:
+        if not allowed:
+            return [Decision(log_probability=0.0)]
+        stop = Decision(STOP.calls, math.log(self.stop))
+        if self.stop == 1:
+            return [stop]
+        each = math.log((1 - self.stop) / len(allowed))
+        return [stop, *(Decision((Call(name),), each) for name in allowed)]
+
+    def _allowed(self, state: State) -> list[str]:
+        return [name for name in state.allowed if not is_one_of(name, self.without)]
+
     def _draw(self, state: State) -> Decision:
-        allowed = [name for name in state.allowed if not is_one_of(name, self.without)]
+        allowed = self._allowed(state)
         if not allowed:
             return Decision(log_probability=0.0)
         key = int.from_bytes(state.problem.identity, "big")
