@@ -130,6 +130,12 @@ class State(msgspec.Struct, frozen=True, eq=False, gc=False):
         """Every action there is, allowed or not, in the executor's order."""
         return tuple(self._actions)
 
+    @property
+    def catalogue(self) -> Mapping[str, Any]:
+        """Every action by name (`actions.Action`): what it may cost, and through `primitive` its docstring
+        and the types that it reads and writes."""
+        return self._actions
+
     def provided(self, name: str) -> bool:
         """Whether an action exists, a backend provides what it needs, and it applies to the problem,
         whatever the budget says and whatever failed so far."""
@@ -167,7 +173,12 @@ class Policy(Protocol):
     """Anything with this method (and optionally `name` and `probes`) is a policy.
 
     It must be a function of the states alone: a run is resumed and replayed by asking again. Randomness
-    is drawn from the problem's seed and the state, as `RandomPolicy` does.
+    is drawn from the problem's seed and the state, as `RandomPolicy` does. One that decides by chance may
+    also say all that it might decide, `distribution(states)`: for each state the possible Decisions, each
+    with its log-probability. Trees then evaluate it in expectation.
+    `probes` are names of registered probes, or probes. One that must know the actions before it is first
+    asked, to make its probes from them, has a method `bound_to(actions)` that returns a policy for those: an
+    executor calls it when it is made.
     """
 
     def decide(self, states: Sequence[State]) -> Sequence[Decided]: ...

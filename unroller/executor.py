@@ -46,10 +46,10 @@ class Executor:
     """Runs problems through equation 1.
 
     backend: a registered name, a backend object, words such as "text=hf:PATH" (see `unroller.backends`), or
-    several, in order of preference; None takes every registered one. policy: a registered name, a policy, a
-    list of calls, or a function of one state.
-    planner: makes a plan for each problem before its first call, in place of a policy. budget: per
-    problem. primitives, decoders, probes: registered names or objects; None takes every registered one.
+    several, in order of preference; None takes every registered one. policy: a registered name, a policy,
+    the folder where one was saved, a list of calls, or a function of one state. planner: makes a plan for
+    each problem before its first call, in place of a policy. budget: per problem. primitives, decoders,
+    probes: registered names or objects; None takes every registered one.
     memo: "memory", a folder, a memo object, or None for none. journal: a folder, or None; with
     `resume=True` it goes on from what the folder holds. durability: see `journal`. strict: raise
     CallFailed at the first fault in place of recording it. engine: where batches run.
@@ -332,14 +332,16 @@ class Executor:
         return decoders
 
     def _policy(self, given: Any, planner: Any) -> Policy:
-        from unroller.registry import load
+        from unroller.registry import load, policy_named
 
         if planner is not None:
             from unroller.plan import PlannedPolicy
 
             planner = load("planners", planner) if isinstance(planner, str) else planner
             return PlannedPolicy(planner() if isinstance(planner, type) else planner, self)
-        policy = as_policy(load("policies", given) if isinstance(given, str) else given)
+        policy = as_policy(policy_named(given) if isinstance(given, (str, Path)) else given)
+        if (bound_to := getattr(policy, "bound_to", None)) is not None:
+            policy = as_policy(bound_to(self.actions))
         if isinstance(policy, FixedList):  # a list can be checked before anything is spent on it
             for decision in policy.decisions:
                 for call in decision.calls:

@@ -74,13 +74,38 @@ class Planner(Protocol):
     def plan(self, problem: Problem, actions: Mapping[str, Action]) -> Plan: ...
 
 
+@runtime_checkable
+class Searcher(Protocol):
+    """A planner that finds its plans by trying: it is handed the executor, without a planner, and forks."""
+
+    def search(self, problems: Sequence[Problem], executor: Executor) -> Sequence[Plan]: ...
+
+
+def plans_of(planner: Any, problems: Sequence[Problem], executor: Executor) -> list[Plan]:
+    """A plan for each problem. Raises PlanError for what is no planner, or gives no plans."""
+    name = str(getattr(planner, "name", type(planner).__name__))
+    if isinstance(planner, Searcher):
+        # What is tried must not be taken for the run's own calls, nor plan again.
+        plans: list[Any] = list(planner.search(problems, executor.extend(policy=[])))
+    elif isinstance(planner, Planner):
+        plans = [planner.plan(problem, executor.actions) for problem in problems]
+    else:
+        raise PlanError(f"{planner!r} is no planner: it has no plan(problem, actions)")
+    wrong = next((plan for plan in plans if not isinstance(plan, Plan)), None)
+    if wrong is not None:
+        raise PlanError(f"the planner {name} returned {type(wrong).__name__}, not a Plan")
+    if len(plans) != len(problems):
+        raise PlanError(f"the planner {name} made {len(plans)} plans for {len(problems)} problems")
+    return plans
+
+
 class PlannedPolicy:
     """A planner's plan, as a policy: made once a problem, carried out side by side."""
 
     probes: tuple[str, ...] = ()
 
-    def __init__(self, planner: Planner, executor: Executor) -> None:
-        if not isinstance(planner, Planner):  # pyright: ignore[reportUnnecessaryIsInstance]
+    def __init__(self, planner: Planner | Searcher, executor: Executor) -> None:
+        if not isinstance(planner, (Planner, Searcher)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PlanError(f"{planner!r} is no planner: it has no plan(problem, actions)")
         self.planner = planner
         self.executor = executor
@@ -88,26 +113,24 @@ class PlannedPolicy:
         self._plans: dict[bytes, Plan] = {}
 
     def decide(self, states: Sequence[State]) -> list[Decided]:
-        return [self._next(state) for state in states]
+        plans = self._planned([state.problem for state in states])
+        return [self._next(state, plan) for state, plan in zip(states, plans, strict=True)]
 
-    def _next(self, state: State) -> Decided:
-        plan = self._plan(state.problem)
+    def _next(self, state: State, plan: Plan) -> Decided:
         done = {call for decision in state.decisions for call in decision.calls}
         ready = plan.ready(done, state.failed)
         return Decision(tuple(ready)) if ready else STOP
 
-    def _plan(self, problem: Problem) -> Plan:
-        found = self._plans.get(problem.identity)
-        if found is None:
-            found = self.planner.plan(problem, self.executor.actions)
-            if not isinstance(found, Plan):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise PlanError(
-                    f"the planner {self.name} returned {type(found).__name__}, not a Plan"
-                )
+    def _planned(self, problems: Sequence[Problem]) -> list[Plan]:
+        """The plans of these problems, those that are not there made together."""
+        new = {x.identity: x for x in problems if x.identity not in self._plans}
+        if new:
             if len(self._plans) > 10_000:
-                self._plans.clear()  # plans are cheap to make again
-            self._plans[problem.identity] = found
-        return found
+                self._plans.clear()  # they can be made again
+                new = {x.identity: x for x in problems}
+            made = plans_of(self.planner, list(new.values()), self.executor)
+            self._plans.update(zip(new, made, strict=True))
+        return [self._plans[x.identity] for x in problems]
 
 
 def _call(thing: Any) -> Call:

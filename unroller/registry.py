@@ -9,6 +9,8 @@ Names are looked up without importing anything; a plug-in is imported when it is
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -30,6 +32,9 @@ GROUPS = (
     "scorers",
     "commands",
 )
+
+POLICY_FILE = "policy.json"
+"""What makes a folder the folder of a saved policy."""
 
 ROOMS = ("unroller", "primitives", "policies", "planners", "nano_omni")
 
@@ -54,6 +59,30 @@ def load(group: str, name: str) -> Any:
         one = {"policies": "policy", "values": "value type"}.get(group, group.removesuffix("s"))
         raise UnknownName(f"no {one} is called {name!r}.{near(name, registered(group))}")
     return _imported(point.value, f"the plug-in {name!r} of unroller.{group}")
+
+
+def policy_named(name: str | Path) -> Any:
+    """A policy by the name it is registered under, or by the folder where `save` wrote it.
+
+    Of a folder, `kind` in its policy.json says which registered policy opens it: what runs is installed
+    code. Raises UnknownName, PluginError, and what that policy's `load` raises.
+    """
+    folder = Path(name)
+    if not str(name) or str(name) in registered("policies") or not os.path.isdir(folder):
+        return load("policies", str(name))
+    if not (folder / POLICY_FILE).is_file():
+        raise UnknownName(f"{name} is a folder without a {POLICY_FILE}: name one that a policy was saved in")
+    try:
+        kind = json.loads((folder / POLICY_FILE).read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise PluginError(f"{folder / POLICY_FILE} says no kind of policy ({error}): save it again") from None
+    found = load("policies", str(kind))
+    opens = getattr(found, "load", None)
+    if opens is None:
+        raise PluginError(
+            f"{folder} holds a policy of the kind {kind!r}, which cannot be loaded from a folder"
+        )
+    return opens(folder)
 
 
 def load_path(path: str) -> Any:

@@ -355,3 +355,57 @@ def test_decisions_of_many_problems_are_asked_for_together():
 
     list(executor(Counting()).map([Problem(task="words", question=f"{i}") for i in range(20)]))
     assert sizes == [20, 20]
+
+
+def test_a_probe_that_reads_nothing_of_the_context_is_measured_and_charged_once_a_run():
+    asked = []
+
+    @probe(name="length", reads=("question",), cost=Cost(model_calls=1))
+    def length(view):
+        asked.append(view.question)
+        return float(len(view.question))
+
+    seen = []
+
+    @policy(probes=("length", "how_many"))
+    def twice(state):
+        seen.append((state.probe.length, state.probe.how_many))
+        return Call("think", draw=state.step) if state.step < 2 else STOP
+
+    run = ran(twice, probes=[length, how_many], memo=None)
+    assert seen == [(1.0, 0.0), (1.0, 1.0), (1.0, 2.0)] and len(asked) == 1
+    assert [m.name for m in run.measured] == ["length", "how_many", "how_many", "how_many"]
+    assert run.cost.model_calls == 1
+
+
+def test_a_policy_may_be_told_the_actions_before_it_is_asked_and_make_its_probes_from_them():
+    class Counting:
+        name = "counting"
+        probes = ()
+
+        def bound_to(self, actions):
+            bound = Counting()
+            bound.probes = (probe(name="actions", reads=())(lambda view: float(len(actions))),)
+            return bound
+
+        def decide(self, states):
+            return [STOP if state.probe.actions > 2 else "think" for state in states]
+
+    counting = Counting()
+    first = Executor(backend=[], primitives=[think], decoders=[words], policy=counting)
+    x = Problem(task="words", question="?")
+    assert len(first.run(x).decisions) > 0 and counting.probes == ()
+    more = first.extend(primitives=[look, broken])
+    assert more.run(x).decisions == [], "an executor that has more actions binds the policy anew"
+
+
+def test_a_state_lists_what_the_actions_declare():
+    listed = []
+
+    @policy
+    def read(state):
+        listed.extend((n, a.cost.model_calls, a.writes) for n, a in state.catalogue.items())
+        return STOP
+
+    ran(read)
+    assert ("look", 2, Text) in listed

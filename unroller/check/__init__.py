@@ -113,7 +113,7 @@ def _is_policy(thing: Any) -> bool:
 
 
 def _is_planner(thing: Any) -> bool:
-    return callable(getattr(thing, "plan", None))
+    return callable(getattr(thing, "plan", None)) or callable(getattr(thing, "search", None))
 
 
 def _kind(thing: Any) -> str:

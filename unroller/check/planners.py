@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unroller.actions import Action
 from unroller.capabilities import Backend
 from unroller.check.comparing import OTHER_SEEDS, global_seed
 from unroller.check.findings import Findings
 from unroller.check.toys import STEPS, task_problems, toy_decoders, toy_primitives
 from unroller.declare import Primitive
 from unroller.executor import Executor
-from unroller.plan import Plan
+from unroller.plan import Plan, Searcher
 from unroller.problem import Problem
 
 
@@ -34,11 +33,10 @@ def check_planner(
         "decoders": toy_decoders(tried_with),
         "budget": {"steps": STEPS},
     }
-    with Executor(policy=(), **options) as executor:
-        actions = executor.actions
+    executor = Executor(policy=(), **options)
     plans: list[Plan] = []
     for problem in tried_with:
-        plan = _planned(planner, problem, actions, findings)
+        plan = _planned(planner, problem, executor, findings)
         if plan is None:
             return
         plans.append(plan)
@@ -53,14 +51,16 @@ def check_planner(
     findings.settle("running", "every plan can be carried out")
 
 
-def _planned(
-    planner: Any, problem: Problem, actions: Mapping[str, Action], findings: Findings
-) -> Plan | None:
+def _planned(planner: Any, problem: Problem, executor: Executor, findings: Findings) -> Plan | None:
+    actions = executor.actions
     try:
         plans: list[Any] = []
         for seed in (1, *OTHER_SEEDS):
             with global_seed(seed):
-                plans.append(planner.plan(problem, actions))
+                if isinstance(planner, Searcher):
+                    plans += planner.search([problem], executor)
+                else:
+                    plans.append(planner.plan(problem, actions))
     except Exception as error:
         said = f"for the task {problem.task!r} it raised {type(error).__name__}: {error}"
         mend = "plan(problem, actions) returns a Plan for every problem; Plan() makes no call"

@@ -12,7 +12,7 @@ from unroller.capabilities import Backend
 from unroller.check.comparing import OTHER_SEEDS, global_seed
 from unroller.check.findings import Findings
 from unroller.check.toys import STEPS, task_problems, toy_decoders, toy_primitives, toy_probe
-from unroller.decide import Decision, FixedList, Policy, State, as_decision
+from unroller.decide import Decision, FixedList, Policy, State, as_decision, as_policy
 from unroller.declare import Primitive, Probe
 from unroller.executor import Executor
 from unroller.faults import Fault
@@ -53,6 +53,8 @@ def check_policy(
     """Every check of a policy."""
     _check_declaration(policy, findings)
     toys = toy_primitives(primitives)
+    if (bound_to := getattr(policy, "bound_to", None)) is not None:
+        policy = as_policy(bound_to(Executor(backend=list(backends), policy=[], primitives=toys).actions))
     wanted = _check_probes(policy, probes, findings)
     if wanted is None:
         return
@@ -104,7 +106,7 @@ def _check_probes(policy: Policy, given: Sequence[Probe], findings: Findings) ->
     declared: Any = getattr(policy, "probes", ())
     if not isinstance(declared, str) and len(declared) > 1 and all(len(str(name)) == 1 for name in declared):
         declared = "".join(declared)  # @policy(probes="entropy"): a word, taken letter by letter
-    if isinstance(declared, str) or not all(isinstance(name, str) for name in declared):
+    if isinstance(declared, str) or not all(isinstance(name, (str, Probe)) for name in declared):
         said = f"its probes are {declared!r}"
         findings.fail("probes", said, 'declare a tuple of names: probes=("answer_entropy",)')
         return None
@@ -112,6 +114,9 @@ def _check_probes(policy: Policy, given: Sequence[Probe], findings: Findings) ->
     known, broken = load_all("probes")
     found: list[Probe] = []
     for name in declared:
+        if isinstance(name, Probe):
+            found.append(name)
+            continue
         probe: Any = mine.get(name) or known.get(name)
         if isinstance(probe, Probe):
             found.append(probe)
@@ -124,7 +129,8 @@ def _check_probes(policy: Policy, given: Sequence[Probe], findings: Findings) ->
         findings.fail("probes", said, mend)
         found.append(toy_probe(name))
     if declared:
-        findings.settle("probes", f"{', '.join(declared)}: registered or given")
+        named = ", ".join(probe.name for probe in found)
+        findings.settle("probes", f"{named}: registered or given")
     return found
 
 

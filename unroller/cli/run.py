@@ -93,7 +93,7 @@ def run(
         str | None,
         typer.Option(
             "--policy",
-            help="What chooses the calls: a name or a module:object. Default: schedule.",
+            help="What chooses the calls: a name (default: schedule), a saved one's folder, a module:object.",
             rich_help_panel=HOW,
             autocompletion=names_of("policies"),
         ),

@@ -7,6 +7,7 @@ taken up again unasked: a folder somebody sent must not choose what code runs, o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,8 @@ def _planner(name: str, brought: Used) -> Any:
     if name in brought.planners or not is_path(name, "planners"):
         return brought.planners.get(name, name)
     planner = load_named(name)
-    if not callable(getattr(planner, "plan", None)):
-        raise PluginError(f"--planner {name} is no planner: it has no plan(…)")
+    if not callable(getattr(planner, "plan", None)) and not callable(getattr(planner, "search", None)):
+        raise PluginError(f"--planner {name} is no planner: it has no plan(…) and no search(…)")
     return planner
 
 
@@ -152,9 +153,10 @@ def _policy(setup: Setup, brought: Used) -> Any:
         return brought.policies[setup.policy]
     if is_path(setup.policy, "policies"):
         return load_named(setup.policy)
-    if brought.policies and setup.policy not in registered("policies"):
-        known = [*brought.policies, *registered("policies")]
-        raise UnknownName(f"no policy is called {setup.policy!r}.{near(setup.policy, known)}")
+    known = setup.policy in registered("policies") or os.path.isdir(setup.policy)
+    if brought.policies and not known:
+        named = [*brought.policies, *registered("policies")]
+        raise UnknownName(f"no policy is called {setup.policy!r}.{near(setup.policy, named)}")
     return setup.policy
 
 

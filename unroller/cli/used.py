@@ -133,7 +133,7 @@ def _sort_in(found: Used, thing: Any, name: str) -> bool:
         found.backends.append(thing)
     elif callable(getattr(thing, "decide", None)) and thing is not Policy:
         found.policies[_name_of(thing, name)] = thing
-    elif callable(getattr(thing, "plan", None)):
+    elif callable(getattr(thing, "plan", None)) or callable(getattr(thing, "search", None)):
         found.planners[_name_of(thing, name)] = thing
     elif inspect.isfunction(thing) and _first_parameter(thing) == "seed":
         found.problems[name] = thing
