@@ -26,7 +26,8 @@ help:
 run: .venv/.installed-run  ## install what is needed, then unroll a camera's motion and a spatial question about pictures of rooms
 	@$(BIN)/unroller run --task pose --problem rooms:3 \
 	    --calls camera_pose_estimate,describe_motion,depth_estimate,novel_view_synthesis
-	@$(BIN)/unroller run --task spatial --problem rooms:2 --problem-option hops=3
+	@$(BIN)/unroller run --task spatial --problem rooms:2 --problem-option hops=3 \
+	    --calls camera_pose_estimate,novel_view_synthesis:sides,text_think
 
 test: .venv/.installed-dev  ## install the development tools and run the tests (ARGS="-k name" for some)
 	@$(BIN)/pytest $(ARGS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.schedules import GEOMETRY, PAPER, SchedulePolicy, direct, paper, schedule
+from policies.schedules import GEOMETRY, MEASURED, PAPER, SchedulePolicy, direct, paper, schedule
 from unroller import Executor, Problem, Text, decoder, primitive
 
 
@@ -93,6 +93,7 @@ def test_the_papers_schedules_are_those_of_its_section_2(task):
     assert paper.schedules is PAPER and direct.decisions == ()
 
 
-def test_the_default_schedule_prefers_the_papers_lists_to_those_of_geometry():
+def test_the_default_schedule_prefers_what_was_measured_then_the_paper_then_geometry():
     assert schedule.schedules["depth"] == [*PAPER["depth"], *GEOMETRY["depth"]]
+    assert schedule.schedules["spatial"] == [*MEASURED["spatial"], *PAPER["spatial"]]
     assert set(schedule.schedules) == set(PAPER) | set(GEOMETRY)
