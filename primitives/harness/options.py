@@ -1,0 +1,72 @@
+"""Lettered options in a question's text, as benchmarks write them, and the reply that they ask for.
+
+Where is the cone?\nA. left\nB. right              one a line: "A.", "A)", "(A)", "A:"
+Where is the cone?\nOptions: A: left, B: right     in one line
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import NamedTuple
+
+_INTRODUCTION = re.compile(r"\n?[ \t]*(?:options|choices)[ \t]*:?\s*\Z", re.IGNORECASE)
+_STYLES = (
+    r"(?:(?<=\n)|(?<=\A))[ \t]*\(?{letter}[).:][ \t]*",  # one a line
+    r"(?:(?<=\n)|(?<=\A)|(?<=[\s,;]))\({letter}\)[ \t]*",  # in one line, from here on
+    r"(?:(?<=\n)|(?<=\A)|(?<=[\s,;])){letter}[).:][ \t]+",
+)
+_INSPECT = re.compile(r"ANSWER:\s*\$?LETTER|'ANSWER:")
+
+
+class Options(NamedTuple):
+    """letters and texts of the options, as many of each; before: what is asked, without them and without
+    what an inspect_ai template says around it; reply: how a letter is to be answered with."""
+
+    letters: tuple[str, ...]
+    texts: tuple[str, ...]
+    before: str
+    reply: str
+
+    def said(self, choice: int) -> str:
+        """The reply that names an option."""
+        return self.reply.format(letter=self.letters[choice])
+
+
+def options_in(text: str) -> Options | None:
+    """The last run of options A, B … in a text, or None where there are not two."""
+    for style in _STYLES:
+        found = _run(text, style)
+        if len(found) >= 2:
+            return _options(text, found)
+    return None
+
+
+def _run(text: str, style: str) -> list[re.Match[str]]:
+    """Where each option begins: from the last A that a B follows, every letter after the one before."""
+    starts = list(re.finditer(style.format(letter="A"), text))
+    for first in reversed(starts):
+        found = [first]
+        for letter in string.ascii_uppercase[1:]:
+            following = re.compile(style.format(letter=letter)).search(text, found[-1].end())
+            if following is None:
+                break
+            found.append(following)
+        if len(found) >= 2:
+            return found
+    return []
+
+
+def _options(text: str, found: list[re.Match[str]]) -> Options:
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    texts: list[str] = []
+    for match, end in zip(found, ends, strict=True):
+        words = text[match.end() : end].strip()
+        texts.append(words.split("\n")[0].strip().rstrip(",;").strip())
+    before = text[: found[0].start()]
+    asks = _INSPECT.search(before)
+    if asks:  # inspect_ai's template says first how to answer, and then asks
+        before = before[asks.end() :].partition("\n")[2]
+    before = _INTRODUCTION.sub("", before.rstrip()).strip()
+    letters = tuple(string.ascii_uppercase[: len(found)])
+    return Options(letters, tuple(texts), before, "ANSWER: {letter}" if _INSPECT.search(text) else "{letter}")
