@@ -32,15 +32,9 @@ from primitives.harness.unheeded import warn_of
 from unroller.faults import ImageError
 from unroller.images import decode_image
 
-UNHEEDED = (
-    ("top_p", "top_k", "frequency_penalty", "presence_penalty", "logit_bias", "best_of")
-    + ("logprobs", "top_logprobs", "prompt_logprobs", "response_schema", "modalities")
-    + ("effort", "verbosity", "reasoning_effort", "reasoning_tokens", "extra_body")
-)
-"""Those that would change an answer and do not; all others are inspect_ai's own business."""
-
-HARMLESS = {"top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0, "best_of": 1}
-"""Values of them that ask for nothing."""
+SAMPLING = ("top_p", "top_k", "frequency_penalty", "presence_penalty", "logit_bias")
+UNHEEDED = (*SAMPLING, "best_of", "logprobs", "top_logprobs", "prompt_logprobs", "response_schema", "effort")
+"""Settings that would change an answer and do not; all others are heeded, or inspect_ai's own business."""
 
 
 @modelapi(name="unroller")
@@ -61,7 +55,7 @@ class Unroller(ModelAPI):
         if not {"calls", "planner", "executor"} & set(arguments):
             arguments["policy"] = model_name
         self.pipeline = Pipeline(**arguments)
-        self._meeting: Meeting[Question, Reply] = Meeting(self.pipeline.answers, batch)
+        self._meeting: Meeting[Question, Reply] = Meeting(self.pipeline.together, batch)
 
     def max_tokens(self) -> int | None:
         """Of an answer, where neither task nor command line says."""
@@ -80,7 +74,7 @@ class Unroller(ModelAPI):
     ) -> ModelOutput:
         """The pipeline's answer; the context is the reasoning that comes before it. A question that it
         cannot answer has an empty completion, with the reason in the output's metadata."""
-        warn_of("inspect_ai", {name: getattr(config, name, None) for name in UNHEEDED}, HARMLESS)
+        warn_of("inspect_ai", {name: getattr(config, name, None) for name in UNHEEDED})
         how = Asking(
             config.max_tokens or self.pipeline.max_tokens,
             float(config.temperature or 0.0),

@@ -25,7 +25,7 @@ from unroller.faults import PluginError
 
 LENGTHS = ("max_new_tokens", "max_gen_toks", "max_tokens")
 HEEDED = frozenset({*LENGTHS, "temperature", "do_sample", "until"})
-HARMLESS = {"top_p": 1.0, "num_beams": 1, "use_cache": True, "top_k": 50}  # top_k: transformers' default
+SAMPLING = frozenset({"top_p", "top_k"})  # of no effect where the most probable words are taken
 
 
 class Unroller(lmms):
@@ -102,15 +102,14 @@ class Unroller(lmms):
                 yield Question((), how, refusal=why)
 
     def _asking(self, settings: Mapping[str, Any]) -> Asking:
-        warn_of("lmms-eval", {k: v for k, v in settings.items() if k not in HEEDED}, HARMLESS)
         length = next((settings[name] for name in LENGTHS if settings.get(name)), self.pipeline.max_tokens)
         freely = settings.get("do_sample", True) is not False
+        temperature = float(settings.get("temperature") or 0.0) if freely else 0.0
+        heeded = HEEDED if temperature else HEEDED | SAMPLING
+        warn_of("lmms-eval", {name: value for name, value in settings.items() if name not in heeded})
         until = settings.get("until") or ()
-        return Asking(
-            int(length),
-            float(settings.get("temperature") or 0.0) if freely else 0.0,
-            (until,) if isinstance(until, str) else tuple(map(str, until)),
-        )
+        until = (until,) if isinstance(until, str) else tuple(map(str, until))
+        return Asking(int(length), temperature, until)
 
     def _use(self, reply: Reply, task: str) -> None:
         """One record for every model call, so that lmms-eval's count of calls is one of calls."""

@@ -3,7 +3,7 @@ meanwhile wait for the next batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 Q = TypeVar("Q")
@@ -24,10 +24,9 @@ class Waiting(Generic[Q, A]):
 
 
 class Meeting(Generic[Q, A]):
-    """perform: answers many questions at once, in order, and may yield answers as they come; largest: how
-    many at a time."""
+    """perform: answers many questions at once, in order; largest: how many at a time."""
 
-    def __init__(self, perform: Callable[[Sequence[Q]], Iterator[A]], largest: int = 256) -> None:
+    def __init__(self, perform: Callable[[Sequence[Q]], Sequence[A]], largest: int = 256) -> None:
         self._perform = perform
         self._largest = largest
         self._waiting: list[Waiting[Q, A]] = []
@@ -71,11 +70,10 @@ class Meeting(Generic[Q, A]):
             await anyio.sleep(GATHER)
 
     def _answer(self, batch: Sequence[Waiting[Q, A]]) -> None:
-        answers = self._perform([one.question for one in batch])
         try:
-            for one in batch:
-                one.answer = next(answers)
-                one.done = True
+            answers = self._perform([one.question for one in batch])
+            for one, answer in zip(batch, answers, strict=True):
+                one.answer, one.done = answer, True
         except Exception as error:
             for one in batch:
                 if not one.done:

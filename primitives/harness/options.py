@@ -16,16 +16,17 @@ _STYLES = (
     r"(?:(?<=\n)|(?<=\A)|(?<=[\s,;]))\({letter}\)[ \t]*",  # in one line, from here on
     r"(?:(?<=\n)|(?<=\A)|(?<=[\s,;])){letter}[).:][ \t]+",
 )
-_INSPECT = re.compile(r"ANSWER:\s*\$?LETTER|'ANSWER:")
+_FORM = re.compile(r"(answer):\s*\$\{?letters?\b\}?", re.IGNORECASE)
+"""How the templates of inspect_ai and simple-evals ask for a reply: 'ANSWER: $LETTER'."""
 
 
 class Options(NamedTuple):
-    """letters and texts of the options, as many of each; before: what is asked, without them and without
-    what an inspect_ai template says around it; reply: how a letter is to be answered with."""
+    """letters and texts of the options, as many of each; question: what is asked, without them and without
+    the paragraph that says how to reply; reply: how a letter is to be answered with."""
 
     letters: tuple[str, ...]
     texts: tuple[str, ...]
-    before: str
+    question: str
     reply: str
 
     def said(self, choice: int) -> str:
@@ -63,10 +64,11 @@ def _options(text: str, found: list[re.Match[str]]) -> Options:
     for match, end in zip(found, ends, strict=True):
         words = text[match.end() : end].strip()
         texts.append(words.split("\n")[0].strip().rstrip(",;").strip())
-    before = text[: found[0].start()]
-    asks = _INSPECT.search(before)
-    if asks:  # inspect_ai's template says first how to answer, and then asks
-        before = before[asks.end() :].partition("\n")[2]
-    before = _INTRODUCTION.sub("", before.rstrip()).strip()
+    question = text[: found[0].start()]
+    form = _FORM.search(text)
+    if form is not None:
+        kept = [part for part in question.split("\n\n") if not _FORM.search(part)]
+        question = "\n\n".join(kept)
+    question = _INTRODUCTION.sub("", question.rstrip()).strip()
     letters = tuple(string.ascii_uppercase[: len(found)])
-    return Options(letters, tuple(texts), before, "ANSWER: {letter}" if _INSPECT.search(text) else "{letter}")
+    return Options(letters, tuple(texts), question, f"{form[1]}: {{letter}}" if form else "{letter}")

@@ -16,7 +16,7 @@ from unroller.cli.setup import Setup, executor_of
 from unroller.cli.used import used
 from unroller.cost import FREE, Cost, Reading, left_of
 from unroller.executor import Executor
-from unroller.faults import PluginError, ProblemError
+from unroller.faults import PluginError, ProblemError, UnrollerError
 from unroller.run import Run
 
 Answering = Literal["written", "letters", "options"]
@@ -146,12 +146,23 @@ class Pipeline:
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Reply]:
         """A reply to each question, in order, batched across those that follow one another and are to be
-        answered alike. A question that cannot be asked has an empty reply, with the reason."""
+        answered alike. A question that cannot be asked has an empty reply, with the reason. The same question
+        again is another sample of it, with a seed of its own."""
         for how, alike in groupby(questions, key=lambda question: question.how):
             yield from self._alike(alike, how)
 
+    def together(self, questions: Sequence[Question]) -> list[Reply]:
+        """A reply to each of some questions that met by chance: those to be answered alike are one batch."""
+        order = sorted(range(len(questions)), key=lambda i: questions[i].how)
+        replies = dict(zip(order, self.answers(questions[i] for i in order), strict=True))
+        return [replies[i] for i in range(len(questions))]
+
     def _alike(self, questions: Iterator[Question], how: Asking) -> Iterator[Reply]:
-        executor = self.executor(how)
+        try:
+            executor = self.executor(how)
+        except UnrollerError as error:  # such an answer is not in the budget
+            yield from (Reply(refusal=f"{type(error).__name__}: {error}") for _ in questions)
+            return
         under_way: deque[Posed | Reply] = deque()
 
         def problems() -> Iterator[Any]:
@@ -220,10 +231,10 @@ def _reply(run: Run, one: Posed, how: Asking | None) -> Reply:
     faults = tuple(f"{fault.action}: {fault.kind}: {fault.message}" for fault in run.faults)
     if last is None:
         refusal = faults[-1] if faults else "the decoder gave no answer"
-    elif one.options is not None:
+    elif one.options is not None and getattr(run.output, "choice", None) is not None:
         text = one.options.said(run.output.choice)
     else:
-        text = run.output.text
+        text = getattr(run.output, "text", None) or run.output.words()
     answered = FREE if last is None else last.cost
     return Reply(
         text=text,

@@ -42,14 +42,15 @@ class Posed(NamedTuple):
 
 
 def question_of(turns: Sequence[Turn]) -> tuple[str, list[Picture]]:
-    """The words of a chat and its pictures, in order. Of a chat with one turn of a user's the words stay as
-    they are; where several speak, each turn begins with who does. A picture that stands after words leaves
+    """The words of a chat and its pictures, in order. Where only a user speaks, the words stay as they are;
+    else each turn but the system's begins with who speaks. A picture that stands after words leaves
     "(photo 2)" in its place; pictures that come first, as most do, leave nothing.
 
     Raises ProblemError for what is neither.
     """
     pictures: list[Picture] = []
     said: list[tuple[str, str]] = []
+    begun = False
     for role, parts in turns:
         words: list[str] = []
         for part in parts:
@@ -57,15 +58,15 @@ def question_of(turns: Sequence[Turn]) -> tuple[str, list[Picture]]:
                 raise ProblemError(f"a question with {part.kind}: a pipeline reads words and pictures")
             if isinstance(part, Picture):
                 pictures.append(part)
-                if words or any(text for _, text in said):
+                if begun:
                     words.append(f"(photo {len(pictures)})")
             elif part.strip():
                 words.append(part)
-        said.append((role, "\n".join(words)))
-    said = [(role, text) for role, text in said if text]
-    if len([role for role, _ in said if role != "system"]) <= 1:
-        return "\n\n".join(text for _, text in said), pictures
-    return "\n\n".join(text if role == "system" else f"{role}: {text}" for role, text in said), pictures
+                begun |= role != "system"
+        if words:
+            said.append((role, "\n".join(words)))
+    alone = all(role in ("system", "user") for role, _ in said)
+    return "\n\n".join(w if alone or role == "system" else f"{role}: {w}" for role, w in said), pictures
 
 
 def posed(turns: Sequence[Turn], task: str, answer: str, seed: int) -> Posed:
@@ -88,4 +89,4 @@ def posed(turns: Sequence[Turn], task: str, answer: str, seed: int) -> Posed:
         )
     if answer == "letters":
         return Posed(Problem(question=text, choices=options.letters, **fields), options)
-    return Posed(Problem(question=options.before, choices=options.texts, **fields), options)
+    return Posed(Problem(question=options.question, choices=options.texts, **fields), options)

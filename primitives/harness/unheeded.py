@@ -9,11 +9,22 @@ from typing import Any
 _said: set[tuple[str, str]] = set()
 
 
-def warn_of(harness: str, given: Mapping[str, Any], harmless: Mapping[str, Any]) -> None:
-    """Warn, once a setting, of those among `given` that ask for something. harmless: values that do not; None
-    and False never do."""
+HARMLESS = {
+    "top_p": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "num_beams": 1,
+    "best_of": 1,
+    "use_cache": True,
+}
+"""Values that ask for nothing; None and False never do."""
+
+
+def warn_of(harness: str, given: Mapping[str, Any]) -> None:
+    """Warn, once a setting, of those among `given` that ask for something."""
     for name, value in given.items():
-        asks = value is not None and value is not False and value != harmless.get(name)
+        asks = value is not None and value is not False and value != HARMLESS.get(name)
         if asks and (harness, name) not in _said:
             _said.add((harness, name))
             logging.getLogger("unroller").warning(
