@@ -4,7 +4,6 @@ somebody else (a benchmark's template)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from primitives.prompts import instruction, prompt_of
 from primitives.thinking import Writing, a_question
@@ -32,6 +31,7 @@ def written_answer(
     how = Writing(max_tokens=max_tokens, temperature=temperature)
 
     def write(views: list[View], writer: TextGenerator) -> list[Answer | Exception]:
+        """The answer in the model's own words."""
         generations = writer.generate_text(
             [prompt_of(view, REPLY if view.entries else "", writes="answer") for view in views],
             max_tokens=how.max_tokens,
@@ -57,7 +57,7 @@ def written_answer(
         batched=True,
         stochastic=True,
         applies=a_question,
-        version=fingerprint(write, (REPLY, *map(str, _settings(how, stop)))),
+        version=fingerprint(write, (REPLY, *stop)),
     )
 
 
@@ -65,7 +65,3 @@ def cut(text: str, stop: Sequence[str]) -> str:
     """The text up to the first of what ends it."""
     ends = [at for mark in stop if mark and (at := text.find(mark)) >= 0]
     return text[: min(ends)] if ends else text
-
-
-def _settings(how: Writing, stop: Sequence[str]) -> tuple[Any, ...]:
-    return how.max_tokens, how.temperature, *stop

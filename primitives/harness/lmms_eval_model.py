@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -55,6 +56,9 @@ class Unroller(lmms):
             raise PluginError("several processes were started, and a pipeline runs in one: start it without")
         self.pipeline = Pipeline(**arguments)
         self.records = records
+        if records is not None:  # a place that cannot be written is said now
+            Path(records).parent.mkdir(parents=True, exist_ok=True)
+            open(records, "a").close()
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answers in order. A question that cannot be answered has an empty one, and a warning says why."""
@@ -62,7 +66,7 @@ class Unroller(lmms):
 
         started, results, replies = perf_counter(), [], []
         with ExitStack() as stack:
-            file = stack.enter_context(open(self.records, "a", encoding="utf-8")) if self.records else None
+            file = stack.enter_context(open(self.records, "a", 1, "utf-8")) if self.records else None
             answers = self.pipeline.answers(self._questions(requests))
             for request, reply in zip(requests, tqdm(answers, "unrolling", len(requests)), strict=True):
                 doc, task, split = _args(request)[3:]

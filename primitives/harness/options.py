@@ -44,18 +44,17 @@ def options_in(text: str) -> Options | None:
 
 
 def _run(text: str, style: str) -> list[re.Match[str]]:
-    """Where each option begins: from the last A that a B follows, every letter after the one before."""
-    starts = list(re.finditer(style.format(letter="A"), text))
-    for first in reversed(starts):
-        found = [first]
-        for letter in string.ascii_uppercase[1:]:
-            following = re.compile(style.format(letter=letter)).search(text, found[-1].end())
-            if following is None:
-                break
-            found.append(following)
-        if len(found) >= 2:
-            return found
-    return []
+    """Where each option begins: at the last A that a B follows, and each letter after the one before."""
+    second = list(re.finditer(style.format(letter="B"), text))
+    firsts = re.finditer(style.format(letter="A"), text)
+    first = [match for match in firsts if second and match.end() <= second[-1].start()]
+    found = first[-1:]
+    for letter in string.ascii_uppercase[1:] if found else "":
+        following = re.compile(style.format(letter=letter)).search(text, found[-1].end())
+        if following is None:
+            break
+        found.append(following)
+    return found
 
 
 def _options(text: str, found: list[re.Match[str]]) -> Options:

@@ -237,13 +237,18 @@ def _reply(run: Run, one: Posed, how: Asking | None) -> Reply:
         text = getattr(run.output, "text", None) or run.output.words()
     answered = FREE if last is None else last.cost
     return Reply(
-        text=text,
+        text=_whole(text),
         cost=run.cost,
         context_cost=run.cost - answered,
-        context=tuple((entry.action, entry.value.words()) for entry in run.entries),
+        context=tuple((entry.action, _whole(entry.value.words())) for entry in run.entries),
         reading=run.spent.reading,
         seconds=run.spent.seconds,
         faults=faults,
         refusal=refusal,
         cut=how is not None and answered.tokens >= how.max_tokens,
     )
+
+
+def _whole(text: str) -> str:
+    """Text that can be written down: half surrogates, which a server can send, are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

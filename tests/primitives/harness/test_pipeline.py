@@ -69,6 +69,30 @@ def test_the_same_question_again_is_another_sample(words):
     assert [r.text for r in Pipeline(backend=words, policy="direct").answers([freely] * 4)] == first
 
 
+def test_with_a_memo_on_disk_an_evaluation_that_was_cut_short_goes_on(words, tmp_path):
+    questions = [asked(f"what is {n}?", picture(n)) for n in range(3)]
+    first = Pipeline(backend=words, policy="direct", memo=str(tmp_path / "memo"))
+    begun = [reply.text for reply in first.answers(questions[:2])]
+    again = Pipeline(backend=words, policy="direct", memo=str(tmp_path / "memo"))
+    replies = list(again.answers(questions))
+    assert [reply.text for reply in replies[:2]] == begun
+    read = [reply.reading is not None and reply.reading.prefilled > 0 for reply in replies]
+    assert read == [False, False, True]
+    assert len({reply.cost.model_calls for reply in replies}) == 1, "charged as if it were computed"
+
+
+def test_a_policy_that_fails_costs_its_context_and_not_the_answer(words):
+    from unroller import policy
+
+    @policy()
+    def broken(state):
+        raise RuntimeError("no idea")
+
+    executor = Executor(backend=[words], policy=broken)
+    (reply,) = Pipeline(executor=executor).answers([asked("what?")])
+    assert reply.text and "no idea" in reply.faults[0]
+
+
 def test_what_ends_an_answer_is_cut_off(words):
     pipeline = Pipeline(backend=words, policy="direct")
     (whole,) = pipeline.answers([asked("what?")])
@@ -114,6 +138,11 @@ INSPECT = (
 def test_options_are_read_off_the_question(text, texts, question, said):
     found = options_in(text)
     assert (found.texts, found.question, found.said(1)) == (texts, question, said)
+
+
+def test_options_are_looked_for_in_little_time_in_hostile_text():
+    assert options_in("A. x\n" * 6_000) is None
+    assert options_in("A. x\nB. y\n" * 3_000).texts == ("x", "y")
 
 
 @pytest.mark.parametrize(
