@@ -3,6 +3,9 @@
 inspect_ai imports this module by the entry point `inspect_ai`.
 """
 
+# The harness is an extra.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import base64
