@@ -1,0 +1,67 @@
+"""What a photo shows of a view, frame by frame on the way there: the known part of the clip that a pipeline
+completes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from primitives.backends.asked_views import Asked, depth_like, seen_from
+from primitives.backends.classical import LONGEST_VIEW, camera_of
+from primitives.backends.diffusers_video.filming import Clip
+from primitives.backends.pinhole import checked_image, shrunk
+from unroller.arrays import to_numpy
+from unroller.capabilities import ViewRequest
+
+
+class Scene(NamedTuple):
+    """A photo at the size that it is worked on: pixels (h, w, 3), intrinsics (3, 3), depth and where it is
+    known (h, w) or None, and the size (width, height) in which its views are handed back."""
+
+    pixels: Any
+    k: Any
+    depth: tuple[Any, Any] | None
+    size: tuple[int, int]
+
+
+def scene_of(request: ViewRequest, pixels: int, multiple: int) -> Scene:
+    """The photo with sides that are multiples of `multiple`, of at most so many pixels. Raises
+    `GeometryError` for a photo or a camera that is none."""
+    import cv2
+
+    photo = checked_image(to_numpy(request.photo.pixels))
+    handed, _ = shrunk(photo, np.eye(3), LONGEST_VIEW)
+    height, width = photo.shape[:2]
+    scale = min(1.0, math.sqrt(pixels / (width * height)))
+    w, h = (max(multiple, int(scale * side) // multiple * multiple) for side in (width, height))
+    # The camera is stretched with the picture, so that directions stay what they are.
+    k = np.diag([w / width, h / height, 1.0]) @ camera_of(request.photo, request.camera).matrix
+    shown = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA)
+    known = None if request.depth is None else depth_like(request.depth, shown)
+    return Scene(shown, k, known, (handed.shape[1], handed.shape[0]))
+
+
+def way_to(asked: Asked, scene: Scene, frames: int, packed: int) -> Clip:
+    """The photo's share of a clip of so many frames that begins as the photo and ends as the view. The camera
+    rests at the view for as long as the last frame of the latents lasts (`packed`), which so is of one
+    picture. A clip of one frame is the view alone."""
+    seen: list[tuple[Any, Any]] = []
+    for t in range(frames):
+        share = 1.0 if frames == 1 else min(1.0, t / max(1, frames - packed))
+        if seen and share == 1.0 and t > frames - packed:
+            seen.append(seen[-1])
+            continue
+        seen.append(seen_from(scene.pixels, scene.k, asked.at(share), scene.depth))
+    return Clip(np.stack([view for view, _ in seen]), np.stack([known for _, known in seen]))
+
+
+def handed_back(frame: Any, scene: Scene) -> np.ndarray[Any, Any]:
+    """A frame (h, w, 3) uint8 in the size that views have."""
+    from PIL import Image as Pillow
+
+    picture = Pillow.fromarray(to_numpy(frame))
+    if picture.size == scene.size:
+        return np.asarray(picture)
+    return np.asarray(picture.resize(scene.size, Pillow.Resampling.LANCZOS))

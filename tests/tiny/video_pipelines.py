@@ -1,0 +1,59 @@
+"""Pipelines of diffusers that make clips, of a few thousand parameters, with random weights, saved as
+diffusers does: a Wan, a Wan VACE, a Cosmos 3 with actions."""
+
+import torch
+from tiny.chat_models import tokenizer
+from tiny.pipelines import enlivened
+
+
+def video_vae(diffusers, channels=4):
+    """Eight times smaller a side, four times in time."""
+    return diffusers.AutoencoderKLWan(
+        base_dim=4,
+        z_dim=channels,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.0] * channels,
+        latents_std=[1.0] * channels,
+    )
+
+
+def umt5(words, width=16):
+    import transformers
+
+    config = transformers.UMT5Config(
+        vocab_size=len(words), d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0
+    )
+    return enlivened(transformers.UMT5EncoderModel(config))
+
+
+def save_wan(folder, kind="WanVACEPipeline"):
+    import diffusers
+
+    torch.manual_seed(0)
+    words = tokenizer({"turn": "<|im_start|>"})
+    shape = {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "in_channels": 4,
+        "out_channels": 4,
+        "text_dim": 16,
+        "freq_dim": 16,
+        "ffn_dim": 16,
+        "num_layers": 2,
+        "rope_max_seq_len": 64,
+    }
+    if kind == "WanVACEPipeline":
+        denoiser = diffusers.WanVACETransformer3DModel(**shape, vace_layers=[0, 1], vace_in_channels=8 + 64)
+    else:
+        denoiser = diffusers.WanTransformer3DModel(**shape)
+    getattr(diffusers, kind)(
+        tokenizer=words,
+        text_encoder=umt5(words),
+        vae=video_vae(diffusers).eval(),
+        scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+        transformer=enlivened(denoiser),
+    ).save_pretrained(folder)
+    return folder
