@@ -3,7 +3,7 @@ diffusers does: a Wan, a Wan VACE, a Cosmos 3 with actions."""
 
 import torch
 from tiny.chat_models import tokenizer
-from tiny.pipelines import enlivened
+from tiny.pipelines import chat_words, enlivened
 
 
 def video_vae(diffusers, channels=4):
@@ -55,5 +55,36 @@ def save_wan(folder, kind="WanVACEPipeline"):
         vae=video_vae(diffusers).eval(),
         scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
         transformer=enlivened(denoiser),
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_cosmos3(folder, **more):
+    """One that was made with actions; its text is Qwen's chat, without the model that would write it."""
+    import diffusers
+
+    torch.manual_seed(0)
+    words = tokenizer({"turn": "<|im_start|>", "end": "<|im_end|>", "look": "<|vision_start|>"})
+    words.chat_template = chat_words().chat_template
+    denoiser = diffusers.Cosmos3OmniTransformer(
+        head_dim=16,
+        hidden_size=32,
+        intermediate_size=32,
+        latent_channel=4,
+        latent_patch_size=2,
+        patch_latent_dim=16,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_hidden_layers=2,
+        rope_axes_dim=[4, 2, 2],
+        vocab_size=len(words),
+        **{"action_dim": 12, "action_gen": True, "num_embodiment_domains": 4, **more},
+    )
+    diffusers.Cosmos3OmniPipeline(
+        transformer=enlivened(denoiser),
+        text_tokenizer=words,
+        vae=video_vae(diffusers).eval(),
+        scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+        enable_safety_checker=False,
     ).save_pretrained(folder)
     return folder

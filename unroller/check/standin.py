@@ -165,7 +165,7 @@ class StandIn:
     ) -> list[Video | Exception]:
         def film(prompt: Prompt, start: Image | None, seed: int) -> Video:
             drawn = [_drawn([prompt, start, t], seed, width, height).pixels for t in range(frames)]
-            return Video(np.stack(drawn))
+            return Video(np.stack([to_numpy(pixels) for pixels in drawn]))
 
         return _each(film, prompts, starts, seeds)
 

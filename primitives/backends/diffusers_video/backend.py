@@ -20,7 +20,8 @@ import numpy as np
 
 from primitives.backends.asked_views import asked_of, moves
 from primitives.backends.checkpoints import Checkpoint, imported, torch_device, torch_dtype
-from primitives.backends.diffusers_video.filming import Clip, Filmer, arguments, covering
+from primitives.backends.clips import covering, resized, shifted
+from primitives.backends.diffusers_video.filming import Clip, Filmer, arguments
 from primitives.backends.pipelines import check_options, fingerprint, found_at, load, sequence_length
 from primitives.backends.prompt_words import Reader, Window
 from primitives.prompts import instruction
@@ -208,7 +209,7 @@ class DiffusersVideo:
         return made if isinstance(made, Exception) else Video(made, self.fps)
 
     def _views(self, request: ViewRequest, seed: int) -> NovelViews | Exception:
-        from primitives.backends.diffusers_video.looking import handed_back, scene_of, way_to
+        from primitives.backends.diffusers_video.looking import scene_of, way_to
 
         asked = asked_of(request)
         scene = scene_of(request, self.pixels, self._filmer.multiple)
@@ -223,7 +224,7 @@ class DiffusersVideo:
             made = self._filmer.film(self._told, width, height, self.frames, seed, clip)
             if isinstance(made, Exception):
                 return made
-            views.append(handed_back(made[-1], scene))
+            views.append(resized(made[-1], scene.size))
         unit = request.depth.unit if moves(request) and request.depth is not None else None
         poses = tuple((one.translation, one.rotation) for one in asked)
         return NovelViews(
@@ -286,14 +287,6 @@ class DiffusersVideo:
     @cached_property
     def _told(self) -> str:
         return self._reader.read(Prompt((TextSegment(self.prompt),))).words
-
-
-def shifted(scheduler: Any, shift: float) -> Any:
-    """The scheduler with another shift of its noise levels. Raises PluginError for one that has none."""
-    name = next((n for n in ("flow_shift", "shift") if n in scheduler.config), None)
-    if name is None:
-        raise PluginError(f"shift={shift}: a {type(scheduler).__name__} has none: leave it out")
-    return type(scheduler).from_config(scheduler.config, **{name: shift})
 
 
 def _unlike(request: ViewRequest, depth: DepthMap) -> InputError | None:

@@ -1,4 +1,4 @@
-"""Calling a Wan pipeline: sizes and lengths it can make, one random generator a sample, and numbers as frames."""
+"""Calling a Wan pipeline: sizes and lengths it can make, and one random generator a sample."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from primitives.backends.pipelines import check_size, check_taken
-from unroller.arrays import to_numpy
-from unroller.faults import InputError, NotFinite, PluginError
-from unroller.values import Image
+from primitives.backends.clips import check_clip, frames_of
+from primitives.backends.pipelines import check_taken
+from unroller.faults import InputError, PluginError
 
 OURS = {
     "prompt", "video", "mask", "width", "height", "num_frames", "generator", "output_type", "return_dict",
     "num_inference_steps", "num_videos_per_prompt", "latents",
 }  # fmt: skip
 """Arguments of a pipeline's call that are no options."""
-
-MOST_FRAMES = 1024
 
 
 class Clip(NamedTuple):
@@ -46,14 +43,7 @@ class Filmer:
 
     def check(self, width: int, height: int, frames: int) -> None:
         """Raises InputError, with the nearest that can be made, for a clip that cannot."""
-        check_size(width, height, self.multiple)
-        if 1 <= frames <= MOST_FRAMES and (frames - 1) % self.packed == 0:
-            return
-        near = max(0, round((min(frames, MOST_FRAMES) - 1) / self.packed)) * self.packed + 1
-        raise InputError(
-            f"this pipeline makes clips of one frame and a multiple of {self.packed}, and was asked for"
-            f" {frames}: the nearest it can make is {near}"
-        )
+        check_clip(width, height, frames, self.multiple, self.packed)
 
     def film(
         self, words: str, width: int, height: int, frames: int, seed: int, clip: Clip | None = None
@@ -78,28 +68,6 @@ class Filmer:
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             return InputError(f"a {type(self.pipe).__name__} refuses this: {why:.300}")
         return frames_of(made, (frames, height, width))
-
-
-def frames_of(made: Any, shape: tuple[int, int, int] | None = None) -> Any:
-    """(T, 3, H, W) of 0 to 1 as (T, H, W, 3) uint8, or the reason why it is no clip (of this shape)."""
-    if made.ndim != 4 or made.shape[1] != 3 or (shape and (made.shape[0], *made.shape[2:]) != shape):
-        return PluginError(f"the pipeline made an array of shape {tuple(made.shape)}, and not this clip")
-    made = made.float()
-    if not bool(made.isfinite().all()):
-        return NotFinite(
-            "the pipeline made NaN or infinity, as some do in half precision: pass dtype='bfloat16' or"
-            " dtype='float32'"
-        )
-    return (made.clamp(0, 1).permute(0, 2, 3, 1) * 255).round().byte().contiguous()
-
-
-def covering(photo: Image, width: int, height: int) -> np.ndarray[Any, Any]:
-    """(height, width, 3): the photo, as large as it takes to fill this, its middle."""
-    from PIL import Image as Pillow
-    from PIL import ImageOps
-
-    shown = Pillow.fromarray(np.ascontiguousarray(to_numpy(photo.pixels)))
-    return np.array(ImageOps.fit(shown, (width, height), Pillow.Resampling.LANCZOS))
 
 
 def arguments(

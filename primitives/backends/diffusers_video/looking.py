@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from primitives.backends.asked_views import Asked, depth_like, seen_from
-from primitives.backends.classical import LONGEST_VIEW, camera_of
+from primitives.backends.classical import camera_of
+from primitives.backends.clips import longest_of
 from primitives.backends.diffusers_video.filming import Clip
-from primitives.backends.pinhole import checked_image, shrunk
+from primitives.backends.pinhole import checked_image
 from unroller.arrays import to_numpy
 from unroller.capabilities import ViewRequest
 
@@ -32,7 +33,6 @@ def scene_of(request: ViewRequest, pixels: int, multiple: int) -> Scene:
     import cv2
 
     photo = checked_image(to_numpy(request.photo.pixels))
-    handed, _ = shrunk(photo, np.eye(3), LONGEST_VIEW)
     height, width = photo.shape[:2]
     scale = min(1.0, math.sqrt(pixels / (width * height)))
     w, h = (max(multiple, int(scale * side) // multiple * multiple) for side in (width, height))
@@ -40,7 +40,7 @@ def scene_of(request: ViewRequest, pixels: int, multiple: int) -> Scene:
     k = np.diag([w / width, h / height, 1.0]) @ camera_of(request.photo, request.camera).matrix
     shown = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA)
     known = None if request.depth is None else depth_like(request.depth, shown)
-    return Scene(shown, k, known, (handed.shape[1], handed.shape[0]))
+    return Scene(shown, k, known, longest_of((width, height)))
 
 
 def way_to(asked: Asked, scene: Scene, frames: int, packed: int) -> Clip:
@@ -55,13 +55,3 @@ def way_to(asked: Asked, scene: Scene, frames: int, packed: int) -> Clip:
             continue
         seen.append(seen_from(scene.pixels, scene.k, asked.at(share), scene.depth))
     return Clip(np.stack([view for view, _ in seen]), np.stack([known for _, known in seen]))
-
-
-def handed_back(frame: Any, scene: Scene) -> np.ndarray[Any, Any]:
-    """A frame (h, w, 3) uint8 in the size that views have."""
-    from PIL import Image as Pillow
-
-    picture = Pillow.fromarray(to_numpy(frame))
-    if picture.size == scene.size:
-        return np.asarray(picture)
-    return np.asarray(picture.resize(scene.size, Pillow.Resampling.LANCZOS))
