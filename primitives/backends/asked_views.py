@@ -36,13 +36,16 @@ class Asked(NamedTuple):
 
 
 def asked_of(request: ViewRequest) -> list[Asked]:
-    """Raises InputError where no view is asked for, or a direction that has no name."""
+    """Raises InputError where no view is asked for, or a direction without a name, or beyond a half turn."""
+    degrees = DEGREES if request.degrees is None else request.degrees
+    if not abs(degrees) <= 180:
+        raise InputError(f"nobody looks {degrees:g}° to the side: give degrees, at most 180")
     asked: list[Asked] = []
     for direction in request.directions:
         if direction not in DIRECTIONS:
             known = ", ".join(DIRECTIONS)
             raise InputError(f"no direction is called {direction!r}: choose among {known}")
-        turn = math.radians(DEGREES if request.degrees is None else request.degrees)
+        turn = math.radians(degrees)
         right, up = (sign * turn for sign in DIRECTIONS[direction])
         asked.append(Asked(direction, STILL, (up, right, 0.0)))
     if request.pose is not None:

@@ -14,6 +14,7 @@ from unroller.capabilities import (
     PhotoPair,
     PoseEstimator,
     Prompt,
+    TextGenerator,
     VideoGenerator,
     ViewRequest,
     ViewSynthesizer,
@@ -279,6 +280,21 @@ def test_one_set_of_weights_unrolls_pose_and_views_and_draws(cosmos):
     assert not run.faults and run.output.scale == "relative"
     drawn = ex.extend(policy=[]).run(Problem.generation("a cone", metadata={"width": 48, "height": 32}))
     assert not drawn.faults and drawn.output.size == (48, 32)
+
+
+def test_the_folder_of_a_pipeline_that_also_reasons_is_read_by_both_backends(tmp_path):
+    from tiny.video_pipelines import save_cosmos3_reasoner
+
+    from primitives.backends.hf_vlm import HFVLM
+
+    save_cosmos3_reasoner(save_cosmos3(tmp_path))
+    draws, thinks = backend(tmp_path), HFVLM(tmp_path, device="cpu")
+    assert TextGenerator in thinks.provides and TextGenerator not in draws.provides
+    ex = Executor(backend=[thinks, draws], policy=["camera_pose_estimate"])
+    run = ex.run(Problem.spatial(photo(0), photo(1), question="where is the cone", choices=["left", "right"]))
+    assert not run.faults and run.output.choice in (0, 1)
+    (thought,) = thinks.generate_text([said("where")], max_tokens=4, temperature=0.0, seeds=[0])
+    assert thought.tokens
 
 
 def test_the_backend_keeps_its_contract(cosmos):

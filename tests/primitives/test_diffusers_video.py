@@ -414,6 +414,20 @@ def test_a_photo_that_is_too_small_costs_its_mates_nothing(vace):
     assert good.views.shape == (1, 17, 400, 3)
 
 
+def test_a_look_that_is_none_and_a_depth_that_knows_nothing_cost_their_mates_nothing(vace):
+    dark = DepthMap(np.full((HEIGHT, WIDTH), np.nan, np.float32))
+    *refused, good = views(
+        backend(vace),
+        ViewRequest(photo(), None, ("left",), degrees=float("nan")),
+        ViewRequest(photo(), None, ("left",), degrees=900.0),
+        ViewRequest(photo(), pose=ASIDE, depth=dark),
+        ViewRequest(photo(), None, ("left",), depth=dark, degrees=180.0),
+    )
+    assert all(isinstance(one, InputError) for one in refused)
+    assert "at most 180" in str(refused[1]) and "how far nothing in this photo is" in str(refused[2])
+    assert isinstance(good, NovelViews)
+
+
 def test_numbers_that_are_none_are_no_clip(copy):
     one = backend(copy)
     one._pipe.vae.decoder.conv_out.bias.data.fill_(float("nan"))

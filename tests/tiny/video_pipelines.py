@@ -88,3 +88,21 @@ def save_cosmos3(folder, **more):
         enable_safety_checker=False,
     ).save_pretrained(folder)
     return folder
+
+
+def save_cosmos3_reasoner(folder):
+    """The part that reasons, as transformers has it, into the pipeline's folder."""
+    import json
+
+    import transformers
+    from tiny.chat_models import qwen3_vl, saved
+
+    like, others = qwen3_vl()
+    held = like.config.to_dict()
+    given = {name: held[name] for name in ("text_config", "vision_config")}
+    marks = {name: held[name] for name in held if name.endswith("_token_id") and held[name] is not None}
+    config = transformers.Cosmos3OmniConfig(**given, **marks)
+    saved(folder, (transformers.Cosmos3OmniForConditionalGeneration(config), others))
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"processor_class": "Qwen3VLProcessor"}))
+    return folder

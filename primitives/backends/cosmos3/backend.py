@@ -88,8 +88,9 @@ class Cosmos3:
     with NVIDIA's, which needs `cosmos_guardrail` and models that it loads by itself, from the Hub too; what
     it blocks is an InputError. device, dtype, variant, offload, allow_pickle: as for `DiffusersImage`.
 
-    The pipeline takes one sample a call, which is one model call. It writes no text: for that give the part
-    that reasons, saved by transformers, to the backend `hf`.
+    The pipeline takes one sample a call, which is one model call. It writes no text: the part that
+    reasons is transformers' `Cosmos3OmniForConditionalGeneration`, which the backend `hf` reads from the same
+    folder where its config.json and weights lie there, too.
 
     Raises MissingCapability, with what to do, for a folder without a whole pipeline of that kind, pickled
     weights or a device that is not there, and PluginError for settings that are none, or that the pipeline

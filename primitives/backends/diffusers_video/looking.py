@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from primitives.backends.asked_views import Asked, depth_like, seen_from
+from primitives.backends.asked_views import Asked, depth_like, moves, seen_from
 from primitives.backends.classical import camera_of
 from primitives.backends.clips import longest_of
 from primitives.backends.diffusers_video.filming import Clip
 from primitives.backends.pinhole import checked_image
 from unroller.arrays import to_numpy
 from unroller.capabilities import ViewRequest
+from unroller.faults import InputError
 
 
 class Scene(NamedTuple):
@@ -29,7 +30,7 @@ class Scene(NamedTuple):
 
 def scene_of(request: ViewRequest, pixels: int, multiple: int) -> Scene:
     """The photo with sides that are multiples of `multiple`, of at most so many pixels. Raises
-    `GeometryError` for a photo or a camera that is none."""
+    `GeometryError` for a photo or a camera that is none, InputError for a depth that is."""
     import cv2
 
     photo = checked_image(to_numpy(request.photo.pixels))
@@ -39,7 +40,9 @@ def scene_of(request: ViewRequest, pixels: int, multiple: int) -> Scene:
     # The camera is stretched with the picture, so that directions stay what they are.
     k = np.diag([w / width, h / height, 1.0]) @ camera_of(request.photo, request.camera).matrix
     shown = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA)
-    known = None if request.depth is None else depth_like(request.depth, shown)
+    known = depth_like(request.depth, shown) if moves(request) and request.depth is not None else None
+    if known is not None and not (known[1] & np.isfinite(known[0]) & (known[0] > 0)).any():
+        raise InputError("the depth map knows how far nothing in this photo is: estimate it by another model")
     return Scene(shown, k, known, longest_of((width, height)))
 
 
