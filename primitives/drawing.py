@@ -37,13 +37,13 @@ def generation(views: list[View], generator: ImageGenerator) -> Sequence[Image |
     outcomes: list[Any] = []
     for view in views:
         try:
-            outcomes.append(_size(view.metadata, generator))
+            outcomes.append(size_of(view.metadata, generator))
         except InputError as error:
             outcomes.append(error)
     for size in dict.fromkeys(size for size in outcomes if isinstance(size, tuple)):
         of = [i for i, wanted in enumerate(outcomes) if wanted == size]
         drawn = generator.generate_image(
-            [_prompt(views[i], 0) for i in of],
+            [prompt_of_drawing(views[i], 0) for i in of],
             width=size[0],
             height=size[1],
             seeds=[views[i].seed for i in of],
@@ -65,12 +65,12 @@ def editing(views: list[View], editor: ImageEditor) -> Sequence[Image | Exceptio
     """The first picture, changed as x.prompt and the context say."""
     return editor.edit_image(
         [view.images[0] for view in views],
-        [_prompt(view, 1) for view in views],
+        [prompt_of_drawing(view, 1) for view in views],
         seeds=[view.seed for view in views],
     )
 
 
-def _prompt(view: View, since: int) -> Prompt:
+def prompt_of_drawing(view: View, since: int) -> Prompt:
     """x's pictures from number `since`, its prompt, its question if it has one, and the context."""
     segments: list[Segment] = [
         ImageSegment(image.pixels, f"photo {i + 1}") for i, image in enumerate(view.images) if i >= since
@@ -80,7 +80,7 @@ def _prompt(view: View, since: int) -> Prompt:
     return Prompt((*segments, *view.segments()))
 
 
-def _size(metadata: Mapping[str, Any], generator: Any) -> tuple[int, int]:
+def size_of(metadata: Mapping[str, Any], generator: Any) -> tuple[int, int]:
     """Raises InputError for a size that is none."""
     if not {"width", "height"} & metadata.keys():
         return getattr(generator, "size", None) or ONE_MEGAPIXEL

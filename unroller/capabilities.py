@@ -19,7 +19,7 @@ import msgspec
 from unroller.arrays import Array
 from unroller.problem import Intrinsics
 from unroller.rendering import Segment
-from unroller.values import CameraPose, DepthMap, Image, Latents, NovelViews, VisualTokens
+from unroller.values import CameraPose, DepthMap, Image, Latents, NovelViews, Video, VisualTokens
 
 T = TypeVar("T")
 Outcomes = Sequence[T | Exception]
@@ -171,6 +171,22 @@ class ImageEditor(Protocol):
     def edit_image(
         self, images: Sequence[Image], prompts: Sequence[Prompt], *, seeds: Sequence[int]
     ) -> Outcomes[Image]: ...
+
+
+@runtime_checkable
+class VideoGenerator(Protocol):
+    """Makes a clip of so many frames from a prompt, and from its first frame where one is given."""
+
+    def generate_video(
+        self,
+        prompts: Sequence[Prompt],
+        starts: Sequence[Image | None],
+        *,
+        width: int,
+        height: int,
+        frames: int,
+        seeds: Sequence[int],
+    ) -> Outcomes[Video]: ...
 
 
 @runtime_checkable

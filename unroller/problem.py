@@ -318,6 +318,11 @@ class Problem(BaseModel):
         return cls(task="generation", prompt=prompt, **fields)
 
     @classmethod
+    def video(cls, prompt: str, *start: Any, **fields: Any) -> Problem:
+        """A clip from words, and from its first frame if that is given."""
+        return cls(task="video", prompt=prompt, images=start, **fields)
+
+    @classmethod
     def editing(cls, image: Any, prompt: str, **fields: Any) -> Problem:
         """A picture changed as the words say."""
         return cls(task="editing", images=(image,), prompt=prompt, **fields)

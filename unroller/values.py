@@ -461,7 +461,8 @@ class NovelViews(Value, frozen=True, eq=False):
 
     views: (V, H, W, 3) uint8 RGB; directions: a name for each ("left", "right", "up", "down", …);
     valid: (V, H, W) bool, False where a view was not seen by the source photo; photo: its index;
-    poses: optionally where each view is looked from, translation and axis-angle in the photo's frame.
+    poses: optionally where each view is looked from, translation and axis-angle in the photo's frame;
+    unit: of those translations, as of a depth map's depths, where the camera moved and it is known.
     """
 
     views: Array
@@ -469,6 +470,7 @@ class NovelViews(Value, frozen=True, eq=False):
     valid: Array | None = None
     photo: int = 0
     poses: tuple[tuple[Vector3, Vector3], ...] | None = None
+    unit: Literal["metre", "baseline", "relative"] | None = None
 
     def __post_init__(self) -> None:
         _check_array("NovelViews.views", self.views, (None, None, None, 3), ("uint8",))
@@ -480,6 +482,7 @@ class NovelViews(Value, frozen=True, eq=False):
             len(self.directions) == count, f"{count} views need as many names, not {self.directions}"
         )
         _need(self.poses is None or len(self.poses) == count, f"{count} views need as many poses")
+        _need(self.unit in (None, "metre", "baseline", "relative"), f"unknown unit {self.unit!r}")
         _check_mask("NovelViews.valid", self.valid, tuple(self.views.shape[:3]))
 
     def _turned(self, view: int) -> str:

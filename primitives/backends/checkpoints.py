@@ -70,7 +70,7 @@ def opened(
     if path is None:
         raise MissingCapability(f"this backend comes without weights: name the folder of {wanted}")
     folder = _folder(path)
-    config, kind = _config(folder)
+    config, kind = _config(folder, accepts)
     if not accepts(kind):
         raise WrongKind(
             f"{folder} holds {_a(kind or config.get('model_type') or 'model of unknown kind')}, and this"
@@ -112,15 +112,18 @@ def _folder(path: str | Path) -> Path:
     )
 
 
-def _config(folder: Path) -> tuple[dict[str, Any], str]:
-    """The config and the class it names ("" where it names none)."""
+def _config(folder: Path, accepts: Callable[[str], bool]) -> tuple[dict[str, Any], str]:
+    """The config and the class it names ("" where it names none). Of a folder that is both a pipeline and a
+    model (Cosmos 3), what is accepted; the pipeline, where both are or neither is."""
+    found: list[tuple[dict[str, Any], str]] = []
     for name in ("model_index.json", "config.json"):
         file = folder / name
-        if not file.is_file():
-            continue
-        config = _read(file)
-        kinds = config.get("architectures") or [config.get("_class_name") or ""]
-        return config, str(kinds[0])
+        if file.is_file():
+            config = _read(file)
+            kinds = config.get("architectures") or [config.get("_class_name") or ""]
+            found.append((config, str(kinds[0])))
+    if found:
+        return next((one for one in found if one[1] and accepts(one[1])), found[0])
     raise MissingCapability(
         f"{folder} holds no checkpoint (no config.json, no model_index.json): name the folder that"
         " save_pretrained or `hf download` wrote"

@@ -7,7 +7,6 @@ from two photos has a translation of length 1, and depth is in units of the dist
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from xxhash import xxh3_128_digest
 
+from primitives.backends.asked_views import asked_of, depth_like, moves, seen_from
 from unroller.arrays import to_numpy
 from unroller.capabilities import (
     DepthEstimator,
@@ -29,13 +29,9 @@ from unroller.faults import InputError, MissingCapability
 from unroller.problem import Intrinsics
 from unroller.values import CameraPose, DepthMap, Image, NovelViews
 
-DEGREES = 30.0  # a look to the side, where nothing else is said
 DEFAULT_FOV = 60.0
 """Degrees across the longer side, where neither the problem nor EXIF knows: a phone's main camera has
 about 65, a normal lens 47."""
-
-DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}
-"""Named directions as signs of (yaw to the right, pitch upwards)."""
 
 MOST_ASSUMED = 0.8
 """The most confidence in a pose whose camera is assumed: the photos do not show a wrong focal length."""
@@ -132,44 +128,25 @@ class Classical:
 
     def _views(self, request: ViewRequest, seed: int) -> NovelViews:
         from primitives.backends.pinhole import shrunk
-        from primitives.backends.view_warp import rotate_view, warp_by_depth, warp_by_rotation
 
         k = camera_of(request.photo, request.camera).matrix
         pixels, k = shrunk(_pixels(request.photo), k, LONGEST_VIEW)
-        views: list[tuple[Any, Any]] = []
-        poses: list[tuple[tuple[float, float, float], tuple[float, float, float]]] = []
-        names: list[str] = []
-        for direction in request.directions:
-            if direction not in DIRECTIONS:
-                known = ", ".join(DIRECTIONS)
-                raise InputError(f"no direction is called {direction!r}: choose among {known}")
-            turn = math.radians(DEGREES if request.degrees is None else request.degrees)
-            right, up = (sign * turn for sign in DIRECTIONS[direction])
-            views.append(rotate_view(pixels, k, yaw=right, pitch=up))
-            poses.append(((0.0, 0.0, 0.0), (up, right, 0.0)))
-            names.append(direction)
-        if request.pose is not None:
-            pose = request.pose
-            if not any(pose.translation):
-                views.append(warp_by_rotation(pixels, k, pose.rotation_matrix))
-            elif request.depth is None:
+        asked, known = asked_of(request), None
+        if moves(request):
+            if request.depth is None:
                 raise InputError(
                     "a camera that moves needs the photo's depth: give a second photo, so that"
                     " depth_estimate can write it into the context"
                 )
-            else:
-                depth, valid = _depth_like(request.depth, pixels)
-                views.append(warp_by_depth(pixels, depth, valid, k, pose.matrix))
-            poses.append((pose.translation, pose.rotation))
-            names.append("pose")
-        if not views:
-            raise InputError("no view was asked for: name directions to look, or give a pose")
+            known = depth_like(request.depth, pixels)
+        views = [seen_from(pixels, k, one.at(1.0), known) for one in asked]
         return NovelViews(
             np.stack([view for view, _ in views]),
-            tuple(names),
+            tuple(one.name for one in asked),
             np.stack([seen for _, seen in views]),
             request.index,
-            tuple(poses),
+            tuple((one.translation, one.rotation) for one in asked),
+            request.depth.unit if moves(request) and request.depth is not None else None,
         )
 
     def matched(self, pair: PhotoPair, seed: int) -> Any:
@@ -216,20 +193,6 @@ def _each(work: Callable[..., Any], samples: Any) -> list[Any]:
 
 def _pixels(photo: Image) -> np.ndarray[Any, Any]:
     return to_numpy(photo.pixels)
-
-
-def _depth_like(known: DepthMap, pixels: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-    """A photo's depth and its mask, at the size of the (shrunk) photo."""
-    import cv2
-
-    depth = to_numpy(known.depth)
-    valid = depth > 0 if known.valid is None else to_numpy(known.valid)
-    height, width = pixels.shape[:2]
-    if depth.shape == (height, width):
-        return depth, valid
-    nearest = cv2.INTER_NEAREST  # depths on either side of an edge have no meaningful mean
-    depth = cv2.resize(depth.astype(np.float32), (width, height), interpolation=nearest)
-    return depth, cv2.resize(valid.astype(np.uint8), (width, height), interpolation=nearest) > 0
 
 
 def _content(array: np.ndarray[Any, Any]) -> bytes:

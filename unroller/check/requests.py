@@ -13,10 +13,24 @@ from unroller.capabilities import DepthRequest, Generation, PhotoPair, Prompt, V
 from unroller.check.samples import blank, example, own
 from unroller.problem import Problem
 from unroller.rendering import ImageSegment, TextSegment, escape
-from unroller.values import CameraPose, DepthMap, Image, Latents, NovelViews, Value, VisualTokens, arrays_of
+from unroller.values import (
+    CameraPose,
+    DepthMap,
+    Image,
+    Latents,
+    NovelViews,
+    Value,
+    Video,
+    VisualTokens,
+    arrays_of,
+)
 
 SIZE = 48
 """Pixels a side of the pictures that are asked for."""
+
+
+FRAMES = 5
+"""Of the clips that are asked for: models that pack four frames into one make one, five, nine …"""
 
 
 class Ask(msgspec.Struct, eq=False):
@@ -60,6 +74,10 @@ def asks(problems: Sequence[Problem]) -> dict[str, list[Ask]]:
         "ImageGenerator": [
             Ask("generate_image", {"prompts": text, "seeds": seeds},
                 {"width": SIZE, "height": SIZE}, (empty, 0), _of(Image))
+        ],
+        "VideoGenerator": [
+            Ask("generate_video", {"prompts": text, "starts": [None] * n, "seeds": seeds},
+                {"width": SIZE, "height": SIZE, "frames": FRAMES}, (empty, None, 0), _a_clip)
         ],
         "FeatureExtractor": [
             Ask("hidden_states", {"prompts": mixed}, {}, (empty,), _of(Latents)),
@@ -126,6 +144,13 @@ def _of(kind: type[Value]) -> Callable[[Any, int], str | None]:
         return None if all(finite) else f"{kind.__name__} with NaN or infinity"
 
     return right
+
+
+def _a_clip(got: Any, i: int) -> str | None:
+    wrong = _of(Video)(got, i)
+    if wrong is None and tuple(got.frames.shape) != (FRAMES, SIZE, SIZE, 3):
+        return f"frames of shape {tuple(got.frames.shape)} where {(FRAMES, SIZE, SIZE, 3)} was asked for"
+    return wrong
 
 
 def _views(got: Any, i: int) -> str | None:

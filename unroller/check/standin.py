@@ -24,6 +24,7 @@ from unroller.capabilities import (
     PoseEstimator,
     Prompt,
     TextGenerator,
+    VideoGenerator,
     ViewRequest,
     ViewSynthesizer,
     VisualTokenizer,
@@ -31,7 +32,7 @@ from unroller.capabilities import (
 from unroller.check.comparing import content
 from unroller.check.samples import texture
 from unroller.faults import InputError
-from unroller.values import CameraPose, DepthMap, Image, Latents, NovelViews, VisualTokens
+from unroller.values import CameraPose, DepthMap, Image, Latents, NovelViews, Video, VisualTokens
 
 WORDS = tuple("red blue green cone sphere cube left right behind near far".split())  # noqa: SIM905
 
@@ -51,6 +52,7 @@ class StandIn:
         VisualTokenizer,
         ImageGenerator,
         ImageEditor,
+        VideoGenerator,
         FeatureExtractor,
     )
 
@@ -150,6 +152,22 @@ class StandIn:
             return _drawn([image, prompt], seed, width, height)
 
         return _each(edit, images, prompts, seeds)
+
+    def generate_video(
+        self,
+        prompts: Sequence[Prompt],
+        starts: Sequence[Image | None],
+        *,
+        width: int,
+        height: int,
+        frames: int,
+        seeds: Sequence[int],
+    ) -> list[Video | Exception]:
+        def film(prompt: Prompt, start: Image | None, seed: int) -> Video:
+            drawn = [_drawn([prompt, start, t], seed, width, height).pixels for t in range(frames)]
+            return Video(np.stack([to_numpy(pixels) for pixels in drawn]))
+
+        return _each(film, prompts, starts, seeds)
 
     def hidden_states(self, prompts: Sequence[Prompt]) -> list[Latents | Exception]:
         def think(prompt: Prompt) -> Latents:

@@ -36,9 +36,9 @@ class Composite:
     take together, {"cpu": 8e9, "cuda:0": "20 GB"}; where none is given, a card's is what is free on it.
     patience: seconds that a call waits for room that models in use take.
 
-    Short names of capabilities: text, answers, pose, depth, views, tokens, image, edit, features. A backend
-    that is made from a path is loaded when it is first called and may be unloaded for another; equal words
-    mean one model; an object that was given is never unloaded. Raises UnknownName, MissingCapability or
+    Short names of capabilities: text, answers, pose, depth, views, tokens, image, edit, video, features. A
+    backend that is made from a path is loaded when it is first called and may be unloaded for another; equal
+    words mean one model; an object that was given is never unloaded. Raises UnknownName, MissingCapability or
     PluginError, in one sentence, for what is wrong with words, files and checkpoints; what goes wrong while a
     model is loaded, or finds no room, is a MissingCapability at the call that needs it, and its alone.
     """

@@ -12,6 +12,7 @@ from unroller.capabilities import (
     ImageGenerator,
     PoseEstimator,
     TextGenerator,
+    VideoGenerator,
     ViewSynthesizer,
     VisualTokenizer,
 )
@@ -27,6 +28,7 @@ SHORT: dict[str, type[Any]] = {
     "tokens": VisualTokenizer,
     "image": ImageGenerator,
     "edit": ImageEditor,
+    "video": VideoGenerator,
     "features": FeatureExtractor,
 }
 

@@ -7,7 +7,6 @@ Nothing heavy is imported, and nothing is loaded, before the first call.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import threading
@@ -20,15 +19,14 @@ from typing import Any, get_args
 from primitives.backends.checkpoints import Checkpoint, imported, torch_device, torch_dtype
 from primitives.backends.diffusers_image.drawing import Painter
 from primitives.backends.diffusers_image.loading import (
+    WANTED,
     arguments,
     capabilities_of,
-    fingerprint,
-    found_at,
     image_to_image,
-    load,
-    sequence_length,
+    is_known,
 )
-from primitives.backends.diffusers_image.words import Reader, Said, Window
+from primitives.backends.pipelines import check_options, fingerprint, found_at, load, sequence_length
+from primitives.backends.prompt_words import Reader, Said, Window
 from unroller.capabilities import Outcomes, Prompt
 from unroller.faults import InputError, MissingCapability, PluginError
 from unroller.values import Image
@@ -47,9 +45,9 @@ class DiffusersImage:
     edits, by noising the picture so far and drawing on: words then describe the whole picture, and are no
     instruction. options: further arguments of the pipeline's call, by its own names (negative_prompt,
     image_guidance_scale, max_sequence_length). window: what to do with prompts that are longer than the
-    pipeline reads, see `words`. pixels: of the largest picture that is edited at its size; larger ones are
-    worked on smaller, and every edited picture comes back in the size it was given in. max_batch: samples in
-    one call, for families whose samples do not depend on their mates (`drawing.BATCHES`); others go one by
+    pipeline reads, see `prompt_words`. pixels: of the largest picture that is edited at its size; larger ones
+    are worked on smaller, and every edited picture comes back in the size it was given in. max_batch: samples
+    in one call, for families whose samples do not depend on their mates (`drawing.BATCHES`); others go one by
     one. device: "auto", "cpu", "cuda", "cuda:1", "mps"; dtype: "auto" (as the denoiser was saved), "float32",
     "float16", "bfloat16"; variant: of weight files, such as "fp16" (found by itself where there is no other);
     offload: keep on the GPU only the part that computes (needs accelerate); allow_pickle: open weights that
@@ -97,10 +95,7 @@ class DiffusersImage:
             raise PluginError(f"no window policy is called {window!r}: write {', '.join(get_args(Window))}")
         if pixels < 1 or max_batch < 1:
             raise PluginError("pixels and max_batch must be at least 1")
-        try:
-            json.dumps(dict(options))
-        except (TypeError, ValueError) as error:
-            raise PluginError(f"options must be plain data (numbers, text, lists): {error}") from None
+        check_options(options)
         self.steps, self.guidance, self.strength = steps, guidance, strength
         self.options, self.pixels = dict(options), pixels
         self.window: Window = window
@@ -108,7 +103,7 @@ class DiffusersImage:
         self.variant, self.offload = variant, offload
         self._checkpoint: Checkpoint | None = None
         if path := path or os.environ.get(VARIABLE):
-            self._checkpoint = found_at(path, allow_pickle, variant)
+            self._checkpoint = found_at(path, WANTED, is_known, allow_pickle, variant)
             self.device = torch_device(device)
             self.dtype = dtype
             torch_dtype(dtype)  # one that is none is an error here

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from primitives.backends.diffusers_image.words import Said
+from primitives.backends.pipelines import check_size
+from primitives.backends.prompt_words import Said
 from unroller.arrays import to_numpy
 from unroller.faults import InputError, NotFinite, PluginError
 from unroller.values import Image
@@ -32,9 +33,6 @@ pad prompts to the longest of a batch, or take one: they are called sample by sa
 
 SAMPLES = ("prompt", "generator", "image")
 """Arguments that hold one a sample."""
-
-LARGEST = 8192
-"""Pixels a side."""
 
 Drawn = Image | Exception
 
@@ -60,7 +58,7 @@ class Painter:
 
     def draw(self, said: Sequence[Said], width: int, height: int, seeds: Sequence[int]) -> list[Drawn]:
         """A picture of exactly this size a prompt. Raises InputError for a size that cannot be drawn."""
-        self._check_size(width, height)
+        check_size(width, height, self.multiple)
         size = {"width": width, "height": height}
         if "max_area" in signature(self.pipe.__call__).parameters:  # else it keeps the aspect, and no more
             size["max_area"] = width * height
@@ -99,17 +97,6 @@ class Painter:
             ):
                 made[i] = picture if isinstance(picture, Exception) else _sized(picture, photos[i].shape)
         return made
-
-    def _check_size(self, width: int, height: int) -> None:
-        step = self.multiple
-        most = LARGEST // step * step
-        if all(side % step == 0 and step <= side <= most for side in (width, height)):
-            return
-        near = " x ".join(str(max(step, min(most, round(side / step) * step))) for side in (width, height))
-        raise InputError(
-            f"this pipeline draws pictures whose sides are multiples of {step}, up to {most}, and was asked"
-            f" for {width} x {height}: the nearest it can draw is {near}"
-        )
 
     def _called(
         self, group: Sequence[int], said: Sequence[Said], seeds: Sequence[int], **more: Any

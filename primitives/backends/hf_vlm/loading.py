@@ -6,7 +6,9 @@ What holds for every checkpoint, that it is whole, safe and found without a down
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from primitives.backends.checkpoints import Checkpoint, imported, opened, telling, torch_device, torch_dtype
@@ -189,7 +191,8 @@ def _without_torchvision(transformers: Any, found: Checkpoint) -> Any:
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(found.folder, local_files_only=True)
         names = transformers.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES
-        kind = getattr(transformers, names[found.config["model_type"]])
+        named = names.get(found.config["model_type"]) or _processor_named(found.folder)
+        kind = getattr(transformers, named)
         loose = type(kind.__name__, (kind,), {"check_argument_for_proper_class": lambda *_: None})
         return loose(
             image_processor=pictures,
@@ -199,6 +202,16 @@ def _without_torchvision(transformers: Any, found: Checkpoint) -> Any:
         )
     except Exception:  # the first error says what is missing
         return None
+
+
+def _processor_named(folder: Path) -> str:
+    """What a checkpoint itself says of its processor: "Qwen3VLProcessor", or "" where it says nothing."""
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        file = folder / name
+        held = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if named := held.get("processor_class"):
+            return str(named)
+    return ""
 
 
 def _said(error: BaseException) -> str:

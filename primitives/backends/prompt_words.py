@@ -134,6 +134,8 @@ class Reader:
 def _tokenizers(pipe: Any) -> list[Any]:
     """Of the text encoders that are there."""
     found: list[Any] = []
+    if (alone := getattr(pipe, "text_tokenizer", None)) is not None:  # of a model that reads by itself
+        found.append(alone)
     for number in ("", "_2", "_3", "_4"):
         tokenizer = getattr(pipe, f"tokenizer{number}", None)
         if tokenizer is not None and getattr(pipe, f"text_encoder{number}", None) is not None:
