@@ -232,7 +232,8 @@ def test_what_the_model_refuses_is_an_empty_answer_with_the_fault(words):
         Pipeline(backend="nano", task="spatial", answer="written").answers([asked("what?", picture())])
     )
     assert replies[0].text == "" and "was asked for answer" in replies[0].refusal
-    assert len(replies[0].faults) == 3, "the context's failed too"
+    *context, answer = replies[0].faults
+    assert context and "was asked for answer" in answer, "the context's failed too"
 
 
 def test_an_answer_beyond_the_budget_is_refused_and_the_others_are_not(words):
