@@ -43,7 +43,7 @@ format: .venv/.installed-dev  ## sort imports, mend what ruff can mend, format
 	@$(BIN)/ruff check --fix --quiet || true
 	@$(BIN)/ruff format
 
-weights: .venv/.installed-run  ## train the embedded model from scratch (about an hour on one core) and measure it
+weights: .venv/.installed-run  ## train the embedded model from scratch (about an hour and a half on one core) and measure it
 	@$(BIN)/python -m nano_omni.training.run --config cpu --seed 0 --out runs/weights
 	@$(BIN)/python -m nano_omni.familiarity --weights runs/weights/weights
 	@$(BIN)/python -m nano_omni.evaluation --weights runs/weights/weights --n 3000

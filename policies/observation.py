@@ -11,7 +11,7 @@ An environment that builds thousands a second computes problems and values once 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -263,30 +263,26 @@ def _layout_digest(of: Observation) -> str:
 
 
 _problems: dict[tuple[bytes, ProblemFeatures], np.ndarray] = {}
+_embeddings: dict[tuple[bytes, int], np.ndarray] = {}
 
 
 def _problem(of: ProblemFeatures, problem: Problem) -> np.ndarray:
     """A problem's features, by its identity."""
-    key = (problem.identity, of)
-    found = _problems.get(key)
-    if found is None:
-        if len(_problems) >= KEPT:
-            _problems.clear()
-        found = _problems[key] = of.problem(problem)
-    return found
-
-
-_embeddings: dict[tuple[bytes, int], np.ndarray] = {}
+    return _kept(_problems, (problem.identity, of), lambda: of.problem(problem))
 
 
 def _embedded(entry: Entry, size: int) -> np.ndarray:
     """A value's embedding, by its id: equal ids mean equal values."""
-    key = (entry.id, size)
-    found = _embeddings.get(key)
+    return _kept(_embeddings, (entry.id, size), lambda: of_value(entry.value, size))
+
+
+def _kept(held: dict[Any, np.ndarray], key: Any, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What is held there, made if it is not; everything is forgotten when there is too much."""
+    found = held.get(key)
     if found is None:
-        if len(_embeddings) >= KEPT:
-            _embeddings.clear()
-        found = _embeddings[key] = of_value(entry.value, size)
+        if len(held) >= KEPT:
+            held.clear()
+        found = held[key] = make()
     return found
 
 

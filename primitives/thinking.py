@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from primitives.prompts import instruction, prompt_of
-from unroller.capabilities import TextGenerator
+from unroller.capabilities import Generation, TextGenerator
 from unroller.cost import Cost
 from unroller.declare import Primitive, View, primitive
 from unroller.faults import InputError, MissingCapability
@@ -48,22 +48,25 @@ THINK, THINK_LONG = instruction("think"), instruction("think_long")
 CAPTION, DEPTH_CAPTION = instruction("detailed_caption"), instruction("depth_caption")
 
 
-def _written(views: list[View], writer: TextGenerator, told: str, kind: str) -> Sequence[Text | Exception]:
-    how = views[0].parameters
+def written(
+    views: list[View], writer: TextGenerator, told: Sequence[str], writes: str, how: Writing
+) -> list[Generation | Exception]:
+    """What the writer makes of each view, told what stands beside it; charged to the view."""
     generations = writer.generate_text(
-        [prompt_of(view, told, writes=kind) for view in views],
+        [prompt_of(view, one, writes=writes) for view, one in zip(views, told, strict=True)],
         max_tokens=how.max_tokens,
         temperature=how.temperature,
         seeds=[view.seed for view in views],
     )
-    texts: list[Text | Exception] = []
     for view, generation in zip(views, generations, strict=True):
-        if isinstance(generation, Exception):
-            texts.append(generation)
-            continue
-        view.charge(model_calls=1, tokens=generation.tokens, price=generation.price)
-        texts.append(Text(generation.text, kind=kind))
-    return texts
+        if not isinstance(generation, Exception):
+            view.charge(model_calls=1, tokens=generation.tokens, price=generation.price)
+    return list(generations)
+
+
+def _texts(views: list[View], writer: TextGenerator, told: str, kind: str) -> list[Text | Exception]:
+    made = written(views, writer, [told] * len(views), kind, views[0].parameters)
+    return [one if isinstance(one, Exception) else Text(one.text, kind=kind) for one in made]
 
 
 def _writes_text(parameters: type[Writing], prompt: str, applies: Any) -> Any:
@@ -84,25 +87,25 @@ def _writes_text(parameters: type[Writing], prompt: str, applies: Any) -> Any:
 @_writes_text(Writing, THINK, a_question)
 def text_think(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
     """Think about the question: the paper's textual context."""
-    return _written(views, writer, THINK, "think")
+    return _texts(views, writer, THINK, "think")
 
 
 @_writes_text(WritingAtLength, THINK_LONG, a_question)
 def text_think_long(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
     """Think about the question at length, step by step, and check the result."""
-    return _written(views, writer, THINK_LONG, "think_long")
+    return _texts(views, writer, THINK_LONG, "think_long")
 
 
 @_writes_text(Writing, CAPTION, a_photo)
 def detailed_caption(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
     """Describe every photo in detail."""
-    return _written(views, writer, CAPTION, "caption")
+    return _texts(views, writer, CAPTION, "caption")
 
 
 @_writes_text(Writing, DEPTH_CAPTION, a_photo)
 def depth_caption(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
     """Say in words how far away everything in the first photo is."""
-    return _written(views, writer, DEPTH_CAPTION, "depth_caption")
+    return _texts(views, writer, DEPTH_CAPTION, "depth_caption")
 
 
 # ----------------------------------------------------------------------------------------------- oracles
@@ -166,11 +169,11 @@ def oracle_from(writer: Any, kind: str = "think", told: str = THINK) -> Primitiv
         stochastic=True,
         applies=a_question,
         max_batch=writer.max_batch,
-        version=fingerprint(_written, (told, kind, str(writer.fingerprint))),
+        version=fingerprint(_texts, (told, kind, str(writer.fingerprint))),
     )
     def oracle_text(views: list[View]) -> Sequence[Text | Exception]:
         """The text that an oracle writes, the paper's upper bound."""
-        return _written(views, writer, told, kind)
+        return _texts(views, writer, told, kind)
 
     return oracle_text
 

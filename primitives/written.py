@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from primitives.prompts import instruction, prompt_of
-from primitives.thinking import Writing, a_question
+from primitives.prompts import instruction
+from primitives.thinking import Writing, a_question, written
 from unroller.capabilities import TextGenerator
 from unroller.cost import Cost
 from unroller.declare import Decoder, View
@@ -32,20 +32,9 @@ def written_answer(
 
     def write(views: list[View], writer: TextGenerator) -> list[Answer | Exception]:
         """The answer in the model's own words."""
-        generations = writer.generate_text(
-            [prompt_of(view, REPLY if view.entries else "", writes="answer") for view in views],
-            max_tokens=how.max_tokens,
-            temperature=how.temperature,
-            seeds=[view.seed for view in views],
-        )
-        answers: list[Answer | Exception] = []
-        for view, generation in zip(views, generations, strict=True):
-            if isinstance(generation, Exception):
-                answers.append(generation)
-                continue
-            view.charge(model_calls=1, tokens=generation.tokens, price=generation.price)
-            answers.append(Answer(cut(generation.text, stop)))
-        return answers
+        told = [REPLY if view.entries else "" for view in views]
+        made = written(views, writer, told, "answer", how)
+        return [one if isinstance(one, Exception) else Answer(cut(one.text, stop)) for one in made]
 
     return Decoder(
         write,

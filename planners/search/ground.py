@@ -3,6 +3,7 @@ how good the answer there seems, what looking was charged, and where one can go 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -64,7 +65,7 @@ class Found(msgspec.Struct, frozen=True):
     looked: int
 
 
-class Search:
+class Search(ABC):
     """What every search has in common. score: how an answer is judged, by itself (see `self_scores`);
     weight: what one unit of cost is worth in score; price: what a cost is (see `planners.tree.pricing`).
 
@@ -88,8 +89,9 @@ class Search:
     def __repr__(self) -> str:
         return f"<planner {self.name}: {self.score.name}>"
 
+    @abstractmethod
     def choose(self, ground: Ground) -> list[Found]:
-        raise NotImplementedError
+        """A place for each problem of the ground."""
 
     def search(self, problems: Sequence[Problem], executor: Executor) -> list[Plan]:
         """A plan for each problem, found by trying. What is tried is charged to nobody's budget: `find` says

@@ -10,23 +10,21 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from primitives.backends.asked_views import asked_of, moves
-from primitives.backends.checkpoints import Checkpoint, imported, torch_device, torch_dtype
+from primitives.backends.checkpoints import imported
 from primitives.backends.clips import covering, longest_of, resized, shifted
 from primitives.backends.cosmos3.actions import WIDTH, actions_to, pose_after
 from primitives.backends.cosmos3.directing import Director
-from primitives.backends.pipelines import check_options, fingerprint, found_at, load, sequence_length
-from primitives.backends.prompt_words import Reader, Window
+from primitives.backends.pipeline_backend import NO_OPTIONS, PipelineBackend
+from primitives.backends.pipelines import load
+from primitives.backends.prompt_words import Window
 from primitives.prompts import instruction
 from unroller.capabilities import (
     ImageGenerator,
@@ -46,7 +44,6 @@ VARIABLE = "UNROLLER_COSMOS3"
 WANTED = "a Cosmos3OmniPipeline of diffusers"
 TIERS = (256, 480, 704, 720)
 MEASURE = "calibrate() measures it on photos whose poses are known in metres"
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Calibration(NamedTuple):
@@ -64,7 +61,7 @@ class Calibration(NamedTuple):
     pairs: int
 
 
-class Cosmos3:
+class Cosmos3(PipelineBackend):
     """`PoseEstimator` by inverse dynamics, `ViewSynthesizer` by forward dynamics, `ImageGenerator` and
     `VideoGenerator` by one Cosmos 3 in a local folder. One that was made without actions draws only.
 
@@ -98,9 +95,7 @@ class Cosmos3:
     """
 
     name = "cosmos3"
-    # The class provides nothing and a model does: one that was made without a checkpoint, as the executor
-    # does with everything that is registered, must not be chosen.
-    provides: tuple[type[Any], ...] = ()
+    variable = VARIABLE
     lacks = f"a checkpoint's folder in {VARIABLE}"
     max_batch = 4
 
@@ -130,52 +125,24 @@ class Cosmos3:
             raise PluginError(f"tier={tier}: write one of {', '.join(map(str, TIERS))}")
         if frames < 2 or (steps is not None and steps < 1):
             raise PluginError(f"frames={frames}, steps={steps}: give 2 frames or more, and 1 step or more")
-        if guidance is not None and not 0 <= guidance < math.inf:
-            raise PluginError(f"guidance={guidance}: give 0 or more (1 is none)")
         if any(one is not None and not 0 < one < math.inf for one in (scale, shift, fps, action_fps)):
             raise PluginError(
                 f"scale={scale}, shift={shift}, fps={fps}, action_fps={action_fps}: give more than 0"
             )
         if prompt is not None and not prompt.strip():
             raise PluginError("prompt is empty: say in words what the photos show, or leave it out")
-        if window not in get_args(Window):
-            raise PluginError(f"no window policy is called {window!r}: write {', '.join(get_args(Window))}")
-        check_options(options)
+        super().__init__(guidance=guidance, options=options, window=window, variant=variant, offload=offload)
         self.scale, self.tier, self.frames, self.prompt = scale, tier, frames, prompt
-        self.steps, self.guidance, self.shift = steps, guidance, shift
-        self.fps, self.action_fps = fps, action_fps
-        self.options, self.variant, self.offload = dict(options), variant, offload
-        self.window: Window = window
+        self.steps, self.shift, self.fps, self.action_fps = steps, shift, fps, action_fps
         self.guardrail = guardrail
-        self._checkpoint: Checkpoint | None = None
-        if path := path or os.environ.get(VARIABLE):
-            self._checkpoint = found_at(path, WANTED, "Cosmos3OmniPipeline".__eq__, allow_pickle, variant)
-            self.device = torch_device(device)
-            self.dtype = dtype
-            torch_dtype(dtype)  # one that is none is an error here
+        if self._open(path, device, dtype, WANTED, "Cosmos3OmniPipeline".__eq__, allow_pickle):
             drawing = (ImageGenerator, VideoGenerator)
             self.provides = (PoseEstimator, ViewSynthesizer, *drawing) if self._acts else drawing
-        self._lock = threading.RLock()  # a scheduler keeps its place in itself
 
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """What was found at `path`. Raises MissingCapability where none was given."""
-        if self._checkpoint is None:
-            raise MissingCapability(
-                f"the cosmos3 backend was given no checkpoint: name its folder, Cosmos3('/models/…'), or set"
-                f" {VARIABLE}"
-            )
-        return self._checkpoint
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the weights' content and the settings that change results."""
-        if self._checkpoint is None:
-            return "cosmos3-none"
-        how = (self.dtype, self.steps, self.guidance, self.shift, sorted(self.options.items()), self.window)
+    def _settings(self) -> tuple[object, ...]:
         said = [self._about(name) for name in ("camera_motion", "novel_view")]
-        more = (said, self.scale, self.tier, self.frames, self.fps, self.action_fps, self.guardrail)
-        return f"cosmos3-1-{fingerprint(self.checkpoint, *how, *more, self.variant)}"
+        how = (self.steps, self.shift, self.tier, self.frames, self.fps, self.action_fps)
+        return (*how, said, self.scale, self.guardrail)
 
     size, length = (1280, 720), 121
     """Width and height of a picture or a clip, and its frames, where nothing is said."""
@@ -343,8 +310,7 @@ class Cosmos3:
                 " name one that has them, as nvidia/Cosmos3-Nano"
             )
 
-    @cached_property
-    def _pipe(self) -> Any:
+    def _loaded(self) -> Any:
         if self.guardrail:
             imported("cosmos_guardrail", "cosmos_guardrail")
         more: dict[str, Any] = {"enable_safety_checker": self.guardrail}
@@ -356,10 +322,6 @@ class Cosmos3:
     @cached_property
     def _director(self) -> Director:
         return Director(self._pipe, self.steps, self.options)
-
-    @cached_property
-    def _reader(self) -> Reader:
-        return Reader(self._pipe, sequence_length(self._pipe, self.options), self.window)
 
     def _about(self, name: str) -> str:
         return instruction(name) if self.prompt is None else self.prompt

@@ -7,16 +7,12 @@ Nothing heavy is imported, and nothing is loaded, before the first call.
 
 from __future__ import annotations
 
-import math
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
-from primitives.backends.checkpoints import Checkpoint, imported, torch_device, torch_dtype
+from primitives.backends.checkpoints import imported
 from primitives.backends.diffusers_image.drawing import Painter
 from primitives.backends.diffusers_image.loading import (
     WANTED,
@@ -25,17 +21,17 @@ from primitives.backends.diffusers_image.loading import (
     image_to_image,
     is_known,
 )
-from primitives.backends.pipelines import check_options, fingerprint, found_at, load, sequence_length
-from primitives.backends.prompt_words import Reader, Said, Window
+from primitives.backends.pipeline_backend import NO_OPTIONS, PipelineBackend
+from primitives.backends.pipelines import load
+from primitives.backends.prompt_words import Said, Window
 from unroller.capabilities import Outcomes, Prompt
-from unroller.faults import InputError, MissingCapability, PluginError
+from unroller.faults import InputError, PluginError
 from unroller.values import Image
 
 VARIABLE = "UNROLLER_DIFFUSERS_IMAGE"
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
-class DiffusersImage:
+class DiffusersImage(PipelineBackend):
     """`ImageGenerator` by a text-to-image pipeline in a local folder (Stable Diffusion, SDXL, SD3, Flux,
     Qwen-Image, Sana, Z-Image, …), `ImageEditor` by one that edits (InstructPix2Pix, Qwen-Image-Edit, …), and
     both by one that does both (Flux Kontext, Flux 2).
@@ -63,9 +59,7 @@ class DiffusersImage:
     """
 
     name = "diffusers_image"
-    # The class provides nothing and a model does: one that was made without a checkpoint, as the executor
-    # does with everything that is registered, must not be chosen.
-    provides: tuple[type[Any], ...] = ()
+    variable = VARIABLE
     lacks = f"a checkpoint's folder in {VARIABLE}"
 
     def __init__(
@@ -87,47 +81,18 @@ class DiffusersImage:
     ) -> None:
         if steps is not None and steps < 1:
             raise PluginError(f"steps={steps}: give 1 or more")
-        if guidance is not None and not 0 <= guidance < math.inf:
-            raise PluginError(f"guidance={guidance}: give 0 or more (1, or 0 for some, is none)")
         if strength is not None and not 0 < strength <= 1:
             raise PluginError(f"strength={strength}: give more than 0, at most 1 (all noise)")
-        if window not in get_args(Window):
-            raise PluginError(f"no window policy is called {window!r}: write {', '.join(get_args(Window))}")
         if pixels < 1 or max_batch < 1:
             raise PluginError("pixels and max_batch must be at least 1")
-        check_options(options)
-        self.steps, self.guidance, self.strength = steps, guidance, strength
-        self.options, self.pixels = dict(options), pixels
-        self.window: Window = window
+        super().__init__(guidance=guidance, options=options, window=window, variant=variant, offload=offload)
+        self.steps, self.strength, self.pixels = steps, strength, pixels
         self.max_batch = max_batch
-        self.variant, self.offload = variant, offload
-        self._checkpoint: Checkpoint | None = None
-        if path := path or os.environ.get(VARIABLE):
-            self._checkpoint = found_at(path, WANTED, is_known, allow_pickle, variant)
-            self.device = torch_device(device)
-            self.dtype = dtype
-            torch_dtype(dtype)  # one that is none is an error here
-            self.provides = capabilities_of(self._checkpoint, strength)
-        self._lock = threading.RLock()  # a scheduler keeps its place in itself
+        if self._open(path, device, dtype, WANTED, is_known, allow_pickle):
+            self.provides = capabilities_of(self.checkpoint, strength)
 
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """What was found at `path`. Raises MissingCapability where none was given."""
-        if self._checkpoint is None:
-            raise MissingCapability(
-                "the diffusers_image backend was given no checkpoint: name its folder,"
-                f" DiffusersImage('/models/…'), or set {VARIABLE}"
-            )
-        return self._checkpoint
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the weights' content and the settings that change pictures."""
-        if self._checkpoint is None:
-            return "diffusers_image-none"
-        how = (self.dtype, self.steps, self.guidance, self.strength, sorted(self.options.items()))
-        more = (self.window, self.pixels, self.variant)
-        return f"diffusers_image-1-{fingerprint(self.checkpoint, *how, *more)}"
+    def _settings(self) -> tuple[object, ...]:
+        return (self.steps, self.strength, self.pixels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -181,13 +146,8 @@ class DiffusersImage:
 
     # --------------------------------------------------------------------------------------- the pipeline
 
-    @cached_property
-    def _pipe(self) -> Any:
+    def _loaded(self) -> Any:
         return load(self.checkpoint, self.device, self.dtype, self.variant, self.offload)
-
-    @cached_property
-    def _reader(self) -> Reader:
-        return Reader(self._pipe, sequence_length(self._pipe, self.options), self.window)
 
     @cached_property
     def _painter(self) -> Painter:

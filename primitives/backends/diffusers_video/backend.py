@@ -8,22 +8,20 @@ Nothing heavy is imported, and nothing is loaded, before the first call.
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from primitives.backends.asked_views import asked_of, moves
-from primitives.backends.checkpoints import Checkpoint, imported, torch_device, torch_dtype
+from primitives.backends.checkpoints import imported
 from primitives.backends.clips import covering, resized, shifted
 from primitives.backends.diffusers_video.filming import Clip, Filmer, arguments
-from primitives.backends.pipelines import check_options, fingerprint, found_at, load, sequence_length
-from primitives.backends.prompt_words import Reader, Window
+from primitives.backends.pipeline_backend import NO_OPTIONS, PipelineBackend
+from primitives.backends.pipelines import load
+from primitives.backends.prompt_words import Window
 from primitives.prompts import instruction
 from unroller.capabilities import DepthRequest, Outcomes, Prompt, VideoGenerator, ViewRequest, ViewSynthesizer
 from unroller.faults import InputError, MissingCapability, PluginError
@@ -36,10 +34,9 @@ KINDS: dict[str, tuple[type[Any], ...]] = {
     "WanVACEPipeline": (ViewSynthesizer, VideoGenerator),
     "WanPipeline": (VideoGenerator,),
 }
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
-class DiffusersVideo:
+class DiffusersVideo(PipelineBackend):
     """`VideoGenerator` by a Wan pipeline in a local folder, and by one of Wan VACE, which completes clips of
     which a part is known, `ViewSynthesizer` on photographs as well.
 
@@ -69,9 +66,7 @@ class DiffusersVideo:
     """
 
     name = "diffusers_video"
-    # The class provides nothing and a model does: one that was made without a checkpoint, as the executor
-    # does with everything that is registered, must not be chosen.
-    provides: tuple[type[Any], ...] = ()
+    variable = VARIABLE
     lacks = f"a checkpoint's folder in {VARIABLE}"
     max_batch = 4
 
@@ -99,48 +94,20 @@ class DiffusersVideo:
             raise PluginError(f"depth={depth!r} estimates no depth: give a backend, as HFDepth('/models/…')")
         if frames < 1 or pixels < 1 or (steps is not None and steps < 1):
             raise PluginError(f"frames={frames}, pixels={pixels}, steps={steps}: give 1 or more")
-        if guidance is not None and not 0 <= guidance < math.inf:
-            raise PluginError(f"guidance={guidance}: give 0 or more (1 is none)")
         if any(one is not None and not 0 < one < math.inf for one in (fps, shift)):
             raise PluginError(f"fps={fps}, shift={shift}: give more than 0")
         if prompt is not None and not prompt.strip():
             raise PluginError("prompt is empty: say in words what the photos show, or leave it out")
-        if window not in get_args(Window):
-            raise PluginError(f"no window policy is called {window!r}: write {', '.join(get_args(Window))}")
-        check_options(options)
+        super().__init__(guidance=guidance, options=options, window=window, variant=variant, offload=offload)
         self.depth, self.frames, self.pixels, self.fps = depth, frames, pixels, fps
         self.prompt = instruction("novel_view") if prompt is None else prompt
-        self.shift, self.steps, self.guidance = shift, steps, guidance
-        self.options, self.variant, self.offload = dict(options), variant, offload
-        self.window: Window = window
-        self._checkpoint: Checkpoint | None = None
-        if path := path or os.environ.get(VARIABLE):
-            self._checkpoint = found_at(path, WANTED, KINDS.__contains__, allow_pickle, variant)
-            self.device = torch_device(device)
-            self.dtype = dtype
-            torch_dtype(dtype)  # one that is none is an error here
-            self.provides = KINDS[self._checkpoint.kind]
-        self._lock = threading.RLock()  # a scheduler keeps its place in itself
+        self.shift, self.steps = shift, steps
+        if self._open(path, device, dtype, WANTED, KINDS.__contains__, allow_pickle):
+            self.provides = KINDS[self.checkpoint.kind]
 
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """What was found at `path`. Raises MissingCapability where none was given."""
-        if self._checkpoint is None:
-            raise MissingCapability(
-                "the diffusers_video backend was given no checkpoint: name its folder,"
-                f" DiffusersVideo('/models/…'), or set {VARIABLE}"
-            )
-        return self._checkpoint
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the weights' content and the settings that change pictures, the depth backend's among them."""
-        if self._checkpoint is None:
-            return "diffusers_video-none"
-        how = (self.dtype, self.steps, self.guidance, self.shift, sorted(self.options.items()), self.window)
+    def _settings(self) -> tuple[object, ...]:
         depth = None if self.depth is None else self.depth.fingerprint
-        more = (self.prompt, self.frames, self.pixels, self.fps, self.variant, depth)
-        return f"diffusers_video-1-{fingerprint(self.checkpoint, *how, *more)}"
+        return (self.steps, self.shift, self.prompt, self.frames, self.pixels, self.fps, depth)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -227,9 +194,7 @@ class DiffusersVideo:
             views.append(resized(made[-1], scene.size))
         unit = request.depth.unit if moves(request) and request.depth is not None else None
         poses = tuple((one.translation, one.rotation) for one in asked)
-        return NovelViews(
-            np.stack(views), tuple(one.name for one in asked), None, request.index, poses, unit
-        )
+        return NovelViews(np.stack(views), tuple(one.name for one in asked), None, request.index, poses, unit)
 
     # ------------------------------------------------------------------------------------------- depth
 
@@ -268,8 +233,7 @@ class DiffusersVideo:
                 " part is known: name a checkpoint of Wan VACE"
             )
 
-    @cached_property
-    def _pipe(self) -> Any:
+    def _loaded(self) -> Any:
         imported("ftfy", "ftfy")  # which these pipelines call without asking whether it is there
         pipe = load(self.checkpoint, self.device, self.dtype, self.variant, self.offload, whole=("vae",))
         if self.shift is not None:
@@ -279,10 +243,6 @@ class DiffusersVideo:
     @cached_property
     def _filmer(self) -> Filmer:
         return Filmer(self._pipe, arguments(self._pipe, self.steps, self.guidance, self.options))
-
-    @cached_property
-    def _reader(self) -> Reader:
-        return Reader(self._pipe, sequence_length(self._pipe, self.options), self.window)
 
     @cached_property
     def _told(self) -> str:
