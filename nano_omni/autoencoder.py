@@ -1,0 +1,95 @@
+"""Pictures as continuous latents and back: a small convolutional autoencoder of the project's own.
+
+    held = autoencoder()                       # the one that comes along
+    latents = held.encode(pictures)            # (N, 3, 64, 64) uint8 -> (N, 8, 8, 8), about unit variance
+    held.decode(latents)                       # -> (N, 3, 64, 64) float in 0..1
+
+It knows rooms of `world` alone. `python -m nano_omni.training.autoencoder` trains it anew and measures it.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+FILE = Path(__file__).with_name("autoencoder.safetensors")
+CHANNELS = 8
+DOWN = 8  # pixels a side that become one place of latents
+_WIDTHS = (32, 64, 128)
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(self.norm(x))))
+
+
+class Autoencoder(nn.Module):
+    """Pictures (N, 3, S, S), S a multiple of DOWN, as latents (N, CHANNELS, S / DOWN, S / DOWN)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        a, b, c = _WIDTHS
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, a, 4, stride=2, padding=1),
+            Residual(a),
+            nn.Conv2d(a, b, 4, stride=2, padding=1),
+            Residual(b),
+            nn.Conv2d(b, c, 4, stride=2, padding=1),
+            Residual(c),
+            Residual(c),
+            nn.Conv2d(c, CHANNELS, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(CHANNELS, c, 3, padding=1),
+            Residual(c),
+            Residual(c),
+            nn.Conv2d(c, 4 * b, 1),
+            nn.PixelShuffle(2),
+            Residual(b),
+            nn.Conv2d(b, 4 * a, 1),
+            nn.PixelShuffle(2),
+            Residual(a),
+            nn.Conv2d(a, 12, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
+        self.register_buffer("mean", torch.zeros(CHANNELS, 1, 1))  # of raw latents over training rooms
+        self.register_buffer("scale", torch.ones(CHANNELS, 1, 1))
+
+    def raw(self, pictures: Tensor) -> Tensor:
+        """Latents before they are brought to unit variance, of pictures in 0..1."""
+        return self.encoder(pictures * 2 - 1)
+
+    def drawn(self, raw: Tensor) -> Tensor:
+        """Pictures around 0..1, of such latents."""
+        return (self.decoder(raw) + 1) / 2
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Of pictures uint8. Raises ValueError for a size that is no multiple of DOWN."""
+        if pictures.shape[-1] % DOWN or pictures.shape[-2] % DOWN:
+            raise ValueError(f"sides of {tuple(pictures.shape[-2:])} pixels are no multiples of {DOWN}")
+        return (self.raw(pictures.to(self.mean.dtype) / 255) - self.mean) / self.scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.drawn(latents * self.scale + self.mean).clamp(0, 1)
+
+
+@cache
+def autoencoder() -> Autoencoder:
+    """The one that comes along, in float32 on the CPU."""
+    held = Autoencoder()
+    held.load_state_dict(load_file(FILE))
+    return held.float().eval()
