@@ -42,9 +42,7 @@ def caption(seen: Sight, objects: TwoHot) -> TwoHot:
     order = reading_order(seen).masked_fill(~seen.known, torch.inf)
     rank, which = order.sort(1)
     low, high, share = (part[..., list(TOLD)] for part in objects)
-    return _told(
-        language.told((low, high, share), which), rank.isfinite(), language.OBJECT_LENGTH, "caption"
-    )
+    return _told(language.told((low, high, share), which), rank.isfinite(), language.OBJECT_LENGTH, "caption")
 
 
 def depth_caption(seen: Sight) -> TwoHot:

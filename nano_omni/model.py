@@ -16,7 +16,6 @@ the configuration does not ask for them; sizes.
 import copy
 import itertools
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 
 from . import vocabulary
 from .config import Config
+from .latents import Ends, sin_cos_2d
 
 Past = tuple[tuple[Tensor, Tensor], ...]  # per layer: keys and values (B, H, S, D)
 CLASSES = 1 + len(vocabulary.OBJECTS)  # of patches: the room, then the objects
@@ -118,6 +118,8 @@ class Block(nn.Module):
             return understand(x)
         if len(self.experts) == 1:
             raise ValueError("these weights have no generation expert: see NanoOmni.with_generation_expert")
+        if bool(generation.all()):
+            return getattr(self.experts[1], part)(x)
         own, other = (~generation).nonzero()[:, 0], generation.nonzero()[:, 0]
         back = torch.cat([own, other]).argsort()
         both = understand(x[:, own]), getattr(self.experts[1], part)(x[:, other])
@@ -185,6 +187,7 @@ class NanoOmni(
         self.head = nn.Linear(d, config.vocabulary, bias=False)
         nn.init.zeros_(self.head.weight)
         self.register_buffer("grid", sin_cos_2d(config.grid, d), persistent=False)
+        self.ends = Ends(d) if config.experts == 2 else None
 
     @property
     def device(self) -> torch.device:
@@ -237,7 +240,8 @@ class NanoOmni(
         """Embeddings (B, T, d) at positions (T,) after S tokens of past -> hidden states, new past.
 
         mask (T, S + T) bool, true where a token sees; None: all see all. generation (T,) bool. keep=False
-        leaves the new past empty (training has no use for it).
+        leaves the new past empty (training has no use for it). Where samples are at different places,
+        positions may be (B, 1, T) and the mask (B, 1, T, S + T).
         """
         cos, sin = rotary(positions, self.config.width // self.config.heads, self.config.rope_base)
         now = []
@@ -283,6 +287,7 @@ class NanoOmni(
         for block in other.blocks:
             experts: Any = block.experts
             experts.append(copy.deepcopy(experts[0]))
+        other.ends = Ends(self.config.width).to(self.device)
         return other
 
     def count_parameters(self) -> int:
@@ -297,21 +302,10 @@ def load(folder: Path) -> NanoOmni:
     return model.float().eval()
 
 
-def sin_cos_2d(side: int, width: int) -> Tensor:
-    """Frozen 2-D positions: (side * side, width), half for the row and half for the column."""
-    quarter = width // 4
-    rate = 20.0 ** (-torch.arange(quarter) / max(quarter - 1, 1)) * math.pi
-    phase = torch.arange(side)[:, None] * rate  # (side, quarter)
-    line = torch.cat([phase.sin(), phase.cos()], dim=1)  # (side, width / 2)
-    rows = line[:, None].expand(side, side, -1)
-    cols = line[None].expand(side, side, -1)
-    return F.pad(torch.cat([rows, cols], dim=-1).flatten(0, 1), (0, width - 4 * quarter))
-
-
 def rotary(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (T, size / 2) for positions (T,)."""
+    """Cosines and sines (..., T, size / 2) for positions (..., T)."""
     rate = base ** (-torch.arange(size // 2, device=positions.device) / (size // 2))
-    phase = positions[:, None] * rate
+    phase = positions[..., None] * rate
     return phase.cos(), phase.sin()
 
 

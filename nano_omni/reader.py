@@ -48,7 +48,7 @@ class Node:
     parent: Node | None
     kept: Tensor
     position: int  # of the word that comes next
-    look: Look
+    look: Look | None  # None: no photos
 
     @property
     def chain(self) -> list[Node]:
@@ -107,6 +107,22 @@ class Reader:
             Node(key, None, kept, int(place[-1]) + 1, Look(most[i], features[i]))
             for i, (key, kept) in enumerate(zip(keys, _apart(past), strict=True))
         ]
+
+    @torch.no_grad()
+    def begin(self, given: Sequence[Sequence[int]]) -> list[Node]:
+        """Words with no photos before them, a prompt's for instance -> their nodes."""
+        keys = [xxh3_128_digest(b"words" + _bytes(words)) for words in given]
+        nodes = self._known(keys)
+        fresh = {key: words for key, words in zip(keys, given, strict=True) if key not in nodes}
+        for count in dict.fromkeys(map(len, fresh.values())):
+            some = {key: words for key, words in fresh.items() if len(words) == count}
+            x = torch.stack([self._embedded(words) for words in some.values()])  # (B, n, d)
+            place = torch.arange(count, device=x.device)
+            past = self.model.run(x, place, causal_mask(0, count, x.device))[1]
+            self.prefilled += len(some) * count
+            for key, kept in zip(some, _apart(past), strict=True):
+                nodes[key] = self._keep(Node(key, None, kept, count, None))
+        return [nodes[key] for key in keys]
 
     @torch.no_grad()
     def read(self, nodes: Sequence[Node], given: Sequence[Given]) -> list[Node]:
@@ -302,7 +318,11 @@ def _only(words: Sequence[int], logits: Tensor) -> Tensor:
 def _continued(node: Node, given: Given) -> bytes:
     if isinstance(given, Tensor):
         return xxh3_128_digest(node.key + b"hidden" + given.float().cpu().numpy().tobytes())
-    return xxh3_128_digest(node.key + b"".join(word.to_bytes(4, "little") for word in given))
+    return xxh3_128_digest(node.key + _bytes(given))
+
+
+def _bytes(words: Sequence[int]) -> bytes:
+    return b"".join(word.to_bytes(4, "little") for word in words)
 
 
 def _alike(things: Sequence[tuple[Node, int]]) -> list[list[int]]:

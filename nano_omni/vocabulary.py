@@ -31,6 +31,8 @@ OFFSETS = 64  # -8 .. 7.75 m
 METRES = 0.25
 OBJECT_CODES, ROOM_CODES = 4, 64  # visual tokens of each object, and of what is not an object
 CODES = OBJECT_CODES * len(OBJECTS) + ROOM_CODES
+# Of prompts and plans. New words come last: weights that were trained before keep theirs.
+DRAWING = ("<draw>", "</draw>", "<plan>", "</plan>", "picture", "4", "5", "6")
 
 TOKENS: tuple[str, ...] = (
     *SPECIAL,
@@ -44,6 +46,7 @@ TOKENS: tuple[str, ...] = (
     *(f"{k * METRES:g}m" for k in range(DISTANCES)),
     *(f"{k * METRES - 8:+g}m" for k in range(OFFSETS)),
     *(f"<v{k}>" for k in range(CODES)),
+    *DRAWING,
 )
 INDEX = {word: k for k, word in enumerate(TOKENS)}
 SIZE = len(TOKENS)

@@ -1,48 +1,63 @@
 """Train the autoencoder: `python -m nano_omni.training.autoencoder` (15 minutes on one core).
 
-Half of the pictures are photos of rooms, half are rooms that show prompts, in plain and bare paint. Objects
-count more than walls, and latents are blurred by some noise, so that near latents mean near pictures. Writes
-`nano_omni/autoencoder.safetensors` and autoencoder.json: how well test pictures come back.
+A quarter of the pictures are photos of rooms, the others rooms that show prompts, in plain and bare paint.
+Objects and their outlines count more than walls, and small ones more than their size: a cone that is six pixels
+wide is to come back as a cone. Latents are blurred by some noise, so that near latents mean near pictures.
+Writes `nano_omni/autoencoder.safetensors` and autoencoder.json: how well test pictures come back. `--begin`
+goes on from weights with as many channels or fewer.
 """
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..autoencoder import FILE, Autoencoder
+from ..autoencoder import CHANNELS, DOWN, FILE, Autoencoder
 from ..data import split_seeds
 from ..world import prompts
 from ..world.camera import intrinsics
 from ..world.render import render
-from ..world.scene import sample_scenes
+from ..world.scene import MAX_OBJECTS, sample_scenes
 from ..world.sight import viewpoints
 from .muon import Muon
 
 SIDE = 64
-OBJECTS = 4.0  # how much more a pixel of an object counts
+OBJECTS = 15.0  # how much more a pixel of an object counts that has AREA pixels
+AREA = 40.0
 NOISE = 0.1  # of the latents' deviation
 
 
 @torch.no_grad()
-def pictures(split: str, start: int, count: int, texture: str) -> tuple[Tensor, Tensor]:
-    """`count` pictures (N, 3, SIDE, SIDE) in 0..1 and what is an object in them (N, 1, SIDE, SIDE)."""
+def pictures(
+    split: str, start: int, count: int, texture: str, compiled: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`count` pictures (N, 3, SIDE, SIDE) in 0..1 and the objects in them (N, 1, SIDE, SIDE), 0 for none."""
     seeds = split_seeds(split, start, count)
-    first, second = seeds.chunk(2)
+    first, second = seeds.split([count // 4, count - count // 4])
     scene = sample_scenes(first, texture)
     staged = prompts.stage(prompts.draw(second), second, texture)
     lens = intrinsics(SIDE, SIDE)
     shots = (
-        render(scene, viewpoints(scene)[:, :1], lens, SIDE, SIDE),
-        render(staged.scene, staged.c2w, lens, SIDE, SIDE),
+        render(scene, viewpoints(scene)[:, :1], lens, SIDE, SIDE, compiled=compiled),
+        render(staged.scene, staged.c2w, lens, SIDE, SIDE, compiled=compiled),
     )
     images = torch.cat([views.images[:, 0] for views in shots]).permute(0, 3, 1, 2)
-    return images.contiguous(), torch.cat([views.ids for views in shots]) > 0
+    return images.contiguous(), torch.cat([views.ids for views in shots])
+
+
+def weights(ids: Tensor) -> Tensor:
+    """How much each pixel counts (N, 1, SIDE, SIDE), of objects (N, 1, SIDE, SIDE)."""
+    shown = F.one_hot(ids[:, 0], MAX_OBJECTS + 1)[..., 1:].permute(0, 3, 1, 2).float()  # (N, K, S, S)
+    area = shown.sum((2, 3), keepdim=True)
+    each = F.max_pool2d(shown, 3, stride=1, padding=1) * (AREA / area.clamp(min=AREA / 4)).sqrt()
+    return 1 + OBJECTS * each.amax(1, keepdim=True)
 
 
 def batches(batch: int, draw: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
@@ -50,7 +65,7 @@ def batches(batch: int, draw: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
     start = (1 << 53) - (1 << 50)
     while True:
         texture = "bare" if (start // draw) % 4 == 0 else "plain"
-        images, objects = pictures("train", start, draw, texture)
+        images, objects = pictures("train", start, draw, texture, compiled=True)
         start += draw
         for chosen in torch.randperm(draw, generator=torch.Generator().manual_seed(start)).split(batch):
             yield images[chosen], objects[chosen]
@@ -59,15 +74,36 @@ def batches(batch: int, draw: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
 def loss(held: Autoencoder, images: Tensor, objects: Tensor, noise: Tensor) -> Tensor:
     raw = held.raw(images)
     drawn = held.drawn(raw + NOISE * raw.detach().std((0, 2, 3), keepdim=True) * noise)
-    weight = 1 + (OBJECTS - 1) * objects.float()
+    weight = weights(objects)
+    weight = weight / weight.mean()
     far = (drawn - images).abs() + 2 * (drawn - images).square()
-    edges = sum((drawn.diff(dim=d) - images.diff(dim=d)).abs().mean() for d in (2, 3))
+    edges = 0.0
+    for d in (2, 3):
+        along = weight.narrow(d, 1, SIDE - 1)
+        edges = edges + ((drawn.diff(dim=d) - images.diff(dim=d)).abs() * along).mean()
     return (far * weight).mean() + edges + 1e-4 * raw.square().mean()
 
 
-def train(steps: int, batch: int, seed: int = 0, say=print) -> Autoencoder:
+def widened(begin: dict[str, Tensor], held: Autoencoder) -> dict[str, Tensor]:
+    """Weights for as many channels as `held` has; new channels begin as they are, and are not yet read."""
+    grown: dict[str, Tensor] = {}
+    for name, fresh in held.state_dict().items():
+        old, fresh = begin[name].float(), fresh.clone()
+        if name == "decoder.0.weight":
+            fresh.zero_()
+        fresh[tuple(slice(0, n) for n in old.shape)] = old
+        grown[name] = fresh
+    return grown
+
+
+def train(
+    steps: int, batch: int, seed: int = 0, begin: Path | None = None, seconds: float = math.inf, say=print
+) -> Autoencoder:
+    """`steps` steps, or as many as `seconds` allow: rates fall with whichever comes first."""
     torch.manual_seed(seed)
     held = Autoencoder().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if begin is not None:
+        held.load_state_dict(widened(load_file(begin), held))
     inner, rest = [], []
     for name, p in held.named_parameters():
         (inner if p.dim() > 1 and (".first" in name or ".second" in name) else rest).append(p)
@@ -76,13 +112,16 @@ def train(steps: int, batch: int, seed: int = 0, say=print) -> Autoencoder:
     source, generator = batches(batch), torch.Generator().manual_seed(seed)
     begun = time.monotonic()
     for step in range(steps):
+        done = max(step / steps, (time.monotonic() - begun) / seconds)
+        if done >= 1:
+            break
         images, objects = next(source)
-        noise = torch.randn(batch, 8, SIDE // 8, SIDE // 8, generator=generator)
+        noise = torch.randn(batch, CHANNELS, SIDE // DOWN, SIDE // DOWN, generator=generator)
         change = loss(held, images.contiguous(memory_format=torch.channels_last), objects, noise)
         for optimizer in optimizers:
             optimizer.zero_grad()
         change.backward()
-        share = min(1.0, (step + 1) / 50, 2 * (1 - step / steps))
+        share = min(1.0, (step + 1) / 50, 2 * (1 - done))
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * share
             optimizer.step()
@@ -107,7 +146,7 @@ def measure(held: Autoencoder, count: int = 1024) -> dict[str, float]:
         for name, given in (("", latents), (", latents moved by 0.1", latents + 0.1 * noise)):
             wrong = (held.decode(given) - whole / 255).square()
             found.setdefault(f"pictures{name}", []).append(wrong.mean((1, 2, 3)))
-            on = objects.float()
+            on = (objects > 0).float()
             share = on.sum((1, 2, 3)).clamp(min=1) * 3
             found.setdefault(f"objects{name}", []).append((wrong * on).sum((1, 2, 3)) / share)
     return {name: round(-10 * torch.cat(some).mean().log10().item(), 2) for name, some in found.items()}
@@ -118,10 +157,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--begin", type=Path, help="weights to go on from")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="of training, at most")
     parser.add_argument("--out", type=Path, default=FILE)
     asked = parser.parse_args()
     begun = time.monotonic()
-    held = train(asked.steps, asked.batch, asked.seed, say=lambda line: print(line, flush=True))
+    held = train(
+        *(asked.steps, asked.batch, asked.seed, asked.begin, asked.seconds),
+        say=lambda line: print(line, flush=True),
+    )
     save_file({k: v.bfloat16().contiguous() for k, v in held.state_dict().items()}, asked.out)
     again = Autoencoder()
     again.load_state_dict({k: v.bfloat16() for k, v in held.state_dict().items()})

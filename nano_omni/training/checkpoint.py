@@ -15,6 +15,11 @@ from .muon import Muon
 _ADAM = ("exp_avg", "exp_avg_sq", "step")
 
 
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Of all its groups, one after another."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def save(
     folder: Path,
     model: nn.Module,
@@ -29,11 +34,11 @@ def save(
     """names: of the parameters of muon and adam, in their order. compact: momentum in bf16."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
-    for name, p in zip(names[0], muon.param_groups[0]["params"], strict=True):
+    for name, p in zip(names[0], _parameters(muon), strict=True):
         if p in muon.state:
             kept = muon.state[p]["momentum"]
             tensors[f"momentum/{name}"] = kept.bfloat16() if compact else kept
-    for name, p in zip(names[1], adam.param_groups[0]["params"], strict=True):
+    for name, p in zip(names[1], _parameters(adam), strict=True):
         for key in _ADAM:
             if p in adam.state:
                 tensors[f"{key}/{name}"] = adam.state[p][key]
@@ -71,10 +76,10 @@ def load(
     for k in range(progress.pop("parts")):
         tensors |= load_file(folder / f"checkpoint-{k}.safetensors")
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
-    for name, p in zip(names[0], muon.param_groups[0]["params"], strict=True):
+    for name, p in zip(names[0], _parameters(muon), strict=True):
         if f"momentum/{name}" in tensors:
             muon.state[p]["momentum"] = tensors[f"momentum/{name}"].to(p)
-    for name, p in zip(names[1], adam.param_groups[0]["params"], strict=True):
+    for name, p in zip(names[1], _parameters(adam), strict=True):
         for key in _ADAM:
             if f"{key}/{name}" in tensors:
                 kept = tensors[f"{key}/{name}"]

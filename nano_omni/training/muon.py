@@ -34,6 +34,8 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None) -> None:
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            if not params:  # a step that this group has no part in
+                continue
             grads = [p.grad for p in params]
             for p in params:
                 if "momentum" not in self.state[p]:

@@ -30,13 +30,20 @@ class Staged:
     c2w: Tensor
     valid: Tensor
 
+    def kinds(self) -> Tensor:
+        """Of the objects, colour * 4 + shape: (B, K)."""
+        return self.scene.colour * len(SHAPES) + self.scene.shape
+
+    def seen(self) -> tuple[Tensor, Tensor]:
+        """Bearings in radians and distances in metres of the objects, from the camera: (B, K) each."""
+        spots = level_frame(self.c2w, self.scene.position)[:, 0]
+        return angle(spots), spots.norm(dim=-1)
+
     def found(self, index: int) -> list[Found]:
         """What the camera sees in room `index`."""
-        spots = level_frame(self.c2w[index : index + 1], self.scene.position[index : index + 1])[0, 0]
-        bearings, distances = angle(spots).tolist(), spots.norm(dim=-1).tolist()
-        kinds = (self.scene.colour * len(SHAPES) + self.scene.shape)[index].tolist()
+        bearings, distances = (part[index].tolist() for part in self.seen())
         there = self.scene.present[index].tolist()
-        found = zip(kinds, bearings, distances, there, strict=True)
+        found = zip(self.kinds()[index].tolist(), bearings, distances, there, strict=True)
         return [Found(kind, bearing, far) for kind, bearing, far, present in found if present]
 
 

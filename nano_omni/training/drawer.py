@@ -1,0 +1,256 @@
+"""One run of learning to draw: what a step reads, the step, and what is checked on the way.
+
+A step is about pictures (see `leaves`), and every `replay`-th one about rooms and questions, as in the curriculum
+that the weights come from (`trainer`), so that drawing is learned beside answering and not in place of it. Both
+kinds share model and optimizers.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from xxhash import xxh3_64_hexdigest
+
+from .. import autoencoder, flow
+from ..latents import NUMBERS, PATCH, TOKENS, patches
+from ..model import NanoOmni, load
+from ..pictures import Pictures, in_files
+from . import checkpoint
+from .leaves import TURNS, Leaves, context_losses, picture_losses
+from .muon import split_parameters
+from .recipe import RECIPES as CURRICULA
+from .trainer import Trainer
+
+FRESH = 100  # added to the seed for rooms: those that the curriculum was trained on do not come again
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to learn to draw. batch: pictures a step; steps, or budget in seconds of training (0: by steps); rates
+    of Muon and AdamW for the generation expert, and what share of them is for all that was trained before;
+    warmup steps; decay: share of training in which rates fall to 0; noise, wrong: see
+    `Leaves.fill`; objects: how much more a place counts that shows an object; flow: weight of pictures beside
+    words; shift: of times, see `flow`; ema: decay of the averaged weights, which are the ones that are kept;
+    replay: every so many steps one of the curriculum, of `rooms` rooms (0: none); check_every
+    steps, with so many questions of each number of hops."""
+
+    batch: int = 64
+    steps: int = 8000
+    budget: float = 0.0
+    muon: float = 0.02
+    adam: float = 2e-3
+    old: float = 0.4
+    warmup: int = 100
+    decay: float = 0.5
+    noise: float = 0.1
+    wrong: float = 0.04
+    objects: float = 5.0
+    flow: float = 1.0
+    shift: float = 1.0
+    ema: float = 0.999
+    replay: int = 5
+    rooms: int = 24
+    check_every: int = 1000
+    questions: int = 256
+
+
+RECIPES = {
+    "tiny": Recipe(batch=4, steps=20, warmup=2, replay=5, rooms=4, check_every=10, questions=4),
+    "cpu": Recipe(budget=4500),
+}
+
+
+class Drawer:
+    """One training run. start: a folder of weights, with or without a generation expert; pictures: a folder
+    of `nano_omni.training.pictures`."""
+
+    def __init__(self, recipe: Recipe, start: Path, pictures: Path, seed: int, compiled: bool = True) -> None:
+        model = load(start)
+        torch.manual_seed(seed)
+        if model.ends is None:
+            model = model.with_generation_expert()
+        base = "tiny" if model.config.width < 96 else "cpu"
+        often = recipe.replay or recipe.steps
+        curriculum = replace(
+            CURRICULA[base],
+            batch=recipe.rooms,
+            steps=max(recipe.steps // often, 1),
+            budget=recipe.budget,
+            muon=recipe.muon * recipe.old,
+            adam=recipe.adam * recipe.old,
+            warmup=max(recipe.warmup // often, 1),
+            decay=recipe.decay,
+            see=0.0,
+        )
+        self.rooms = Trainer(model.config, curriculum, torch.device("cpu"), seed + FRESH, compiled)
+        self.rooms.model.load_state_dict(model.state_dict())
+        self.recipe, self.seed, self.start = recipe, seed, start
+        self.model = self.rooms.model.train()
+        self._apart()
+        self.average = {k: p.detach().clone() for k, p in self.model.named_parameters()}
+        self.turns = [Leaves(turn) for turn in range(len(TURNS))]
+        self.pictures, self.latents = prepared(pictures)
+        self.random = torch.Generator().manual_seed(seed)
+        self.step = 0
+        self.seconds = 0.0
+        self._rooms = self.rooms.batches()
+
+    def _apart(self) -> None:
+        """Optimizers with two groups of parameters: those that questions are answered with, and the others."""
+        rooms, names = self.rooms, []
+        for optimizer, parts in zip((rooms.muon, rooms.adam), split_parameters(self.model), strict=True):
+            old = {name: p for name, p in parts.items() if not is_new(name)}
+            new = {name: p for name, p in parts.items() if is_new(name)}
+            optimizer.param_groups[0]["params"] = list(old.values())
+            optimizer.add_param_group({"params": list(new.values())})
+            names.append([*old, *new])
+        rooms.names = names[0], names[1]
+
+    @property
+    def progress(self) -> float:
+        done = self.seconds / self.recipe.budget if self.recipe.budget else self.step / self.recipe.steps
+        return min(done, 1.0)
+
+    def replays(self, step: int) -> bool:
+        return self.recipe.replay > 0 and step % self.recipe.replay == self.recipe.replay - 1
+
+    def update(self) -> dict[str, float]:
+        """One step; returns its losses by name."""
+        if self.replays(self.step):
+            self.rooms.seconds = self.seconds  # one clock: rates and stages go together
+            parts = self.rooms.update(next(self._rooms))
+            losses = dict(zip(("answer", "words"), parts[:2].tolist(), strict=True))
+        else:
+            losses = self._draw()
+        self.step += 1
+        with torch.no_grad():
+            keep = min(self.recipe.ema, self.step / (self.step + 10))
+            held = [p.detach() for p in self.model.parameters()]
+            torch._foreach_lerp_(list(self.average.values()), held, 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
+        return losses
+
+    def _draw(self) -> dict[str, float]:
+        recipe, rooms = self.recipe, self.rooms
+        rate = min(1.0, (self.step + 1) / recipe.warmup, (1 - self.progress) / recipe.decay)
+        for optimizer, full in ((rooms.muon, recipe.muon), (rooms.adam, recipe.adam)):
+            for group, share in zip(optimizer.param_groups, (recipe.old, 1.0), strict=True):
+                group["lr"] = full * share * max(rate, 0.0)
+        turn = self.turns[self.step % len(self.turns)]
+        words, leaves = self.losses(turn, self.chosen(self.step))
+        (words.mean() + recipe.flow * leaves.mean()).backward()
+        for optimizer in (rooms.muon, rooms.adam):
+            optimizer.step()
+            optimizer.zero_grad()
+        named = zip(
+            (*turn.rows, *(f"picture, {leaf}" for leaf in turn.leaves)), (*words, *leaves), strict=True
+        )
+        return {name: loss.item() for name, loss in named}
+
+    def chosen(self, step: int) -> Tensor:
+        """Which pictures a step is about: each as often as any other."""
+        count, batch = len(self.pictures), self.recipe.batch
+        number = (step - step // self.recipe.replay if self.recipe.replay else step) * batch
+        epoch, first = divmod(number, max(count // batch, 1) * batch)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1000 + epoch))
+        return order[first : first + batch]
+
+    def losses(self, turn: Leaves, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each context and of each leaf of a turn, over those pictures."""
+        return leaf_losses(
+            self.model, turn, self.pictures[which], self.latents[which].float(), self.recipe, self.random
+        )
+
+    def averaged(self) -> NanoOmni:
+        """A model with the averaged weights, to be used."""
+        other = NanoOmni(config=self.model.config)
+        other.load_state_dict({**self.model.state_dict(), **self.average})
+        return other.eval()
+
+    def save(self, folder: Path) -> None:
+        progress = {"step": self.step, "seconds": self.seconds, "seed": self.seed, "rooms": self.rooms.step}
+        checkpoint.save(
+            folder, self.model, self.rooms.muon, self.rooms.adam, self.rooms.names, progress, self.random
+        )
+        save_file({k: v.contiguous() for k, v in self.average.items()}, folder / "average.safetensors")
+        save_file({"state": self.rooms.random.get_state()}, folder / "rooms-random.safetensors")
+        (folder / "recipe.json").write_text(json.dumps(asdict(self.recipe), indent=1))
+
+    def load(self, folder: Path) -> None:
+        rooms = self.rooms
+        progress: dict[str, Any] = checkpoint.load(
+            folder, self.model, rooms.muon, rooms.adam, rooms.names, self.random
+        )
+        self.average = load_file(folder / "average.safetensors")
+        self.average = {k: self.average[k] for k, _ in self.model.named_parameters()}
+        rooms.random.set_state(load_file(folder / "rooms-random.safetensors")["state"])
+        self.step, self.seconds, rooms.step = progress["step"], progress["seconds"], progress["rooms"]
+        self._rooms = rooms.batches()
+
+    @cached_property
+    def held(self) -> dict:
+        """Validation questions of one to four hops."""
+        from ..heldout import collect
+
+        return collect(
+            self.model.config, "val", self.recipe.questions, self.rooms.device, (1, 2, 3, 4), draw=512
+        )
+
+
+def is_new(name: str) -> bool:
+    """Whether a parameter belongs to drawing alone."""
+    return name.startswith("ends.") or ".experts.1." in name
+
+
+def leaf_losses(
+    model: NanoOmni, turn: Leaves, some: Pictures, clean: Tensor, recipe: Recipe, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Losses of the contexts (C,) and of the leaves (leaves,) of pictures with latents (B, TOKENS, NUMBERS)."""
+    if model.ends is None:
+        raise ValueError("these weights have no generation expert: see NanoOmni.with_generation_expert")
+    batch, count = len(some), len(turn.leaves)
+    words, targets = turn.fill(some, recipe.noise, recipe.wrong, generator)
+    times = flow.draw_times(batch * count, recipe.shift, generator)
+    noise = torch.randn(batch * count, TOKENS, NUMBERS, generator=generator)
+    each = clean.repeat_interleave(count, 0)
+    moved, velocity = flow.noised(each, noise, times)
+    leaves = model.ends.embed(moved, times).unflatten(0, (batch, count))
+    leaves = leaves.flatten(1, 2)  # (B, leaves TOKENS, d)
+    x = torch.cat([model.embed(words), leaves], dim=1)
+    x, _ = model.run(x, turn.positions, turn.mask, generation=turn.generation, keep=False)
+    drawn = x[:, turn.length :].unflatten(1, (count, TOKENS)).flatten(0, 1)
+    drawn = model.ends.velocity(drawn, moved, times).unflatten(0, (batch, count))
+    weight = 1 + (recipe.objects - 1) * cells(some.objects)
+    weight = (weight / weight.mean()).expand(-1, -1, NUMBERS)
+    return (
+        context_losses(model.head(x[:, turn.read]), targets, turn.rows),
+        picture_losses(drawn, velocity.unflatten(0, (batch, count)), weight),
+    )
+
+
+def cells(objects: Tensor) -> Tensor:
+    """How much of its places (N, 8, 8) shows an object, place by place of each token: (N, TOKENS, NUMBERS)."""
+    shown = (objects * 4).clamp(max=1.0)[:, None].expand(-1, NUMBERS // PATCH**2, -1, -1)
+    return patches(shown)
+
+
+def prepared(folder: Path) -> tuple[Pictures, Tensor]:
+    """Pictures drawn ahead (without their pixels) and their latents (N, TOKENS, NUMBERS), which are kept."""
+    parts: list[Pictures] = []
+    latents: list[Tensor] = []
+    key = xxh3_64_hexdigest(autoencoder.FILE.read_bytes())[:8]
+    for file, some in in_files(folder):
+        kept = folder / f"latents-{key}" / file.name
+        if kept.exists():
+            latents.append(load_file(kept)["latents"])
+        else:
+            some_latents = patches(autoencoder.autoencoder().encode(some.pictures)).half().contiguous()
+            kept.parent.mkdir(exist_ok=True)
+            save_file({"latents": some_latents}, kept)
+            latents.append(some_latents)
+        parts.append(replace(some, pictures=some.pictures[:, :, :0, :0]))
+    return Pictures.together(parts), torch.cat(latents)
