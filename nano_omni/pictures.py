@@ -29,9 +29,10 @@ PLACES = 8  # along a side, of what is told of objects
 class Pictures:
     """N pictures (N, 3, SIDE, SIDE) uint8 and what they show.
 
-    prompt (N, PROMPT_LENGTH) words; kinds, bearing (radians), distance (metres) and there (N, OBJECTS), in the
-    order of the prompt and those of a group from left to right; middle (N, OBJECTS, 2), column and row in
-    0..1; codes (N, 16) visual tokens; objects (N, PLACES, PLACES), the share of each place that is an object's.
+    prompt (N, PROMPT_LENGTH) words; kinds, bearing (radians), distance (metres) and there (N, OBJECTS), in
+    the order of the prompt and those of a group from left to right; middle (N, OBJECTS, 2), column and row in
+    0..1; codes (N, 16) visual tokens; objects (N, PLACES, PLACES), the share of each place that is an
+    object's.
     """
 
     pictures: Tensor

@@ -5,10 +5,11 @@
     plan      <plan> A 345deg 2.5m 1 2 1 3 A ... none ... </plan>
     roll-out  <view> picture  16 visual tokens, row by row  </view>
 
-A prompt counts its objects and then says how they stand to one another. Thinking gives each object a direction
-and a distance from the camera; a plan, thinking at length, also where in the picture its middle is: column and
-row of the 4 x 4 cells that visual tokens and latents have, and which quarter of the cell. A roll-out is the
-picture in visual tokens. All have a fixed length: where there is no more to say, `none` is said to the end.
+A prompt counts its objects and then says how they stand to one another. Thinking gives each object a
+direction and a distance from the camera; a plan, thinking at length, also where in the picture its middle is:
+of the 4 x 4 cells that visual tokens and latents have the column, and which quarter of the cell's width, then
+the row, and which quarter of its height. A roll-out is the picture in visual tokens. All have a fixed length:
+where there is no more to say, `none` is said to the end.
 """
 
 from collections.abc import Sequence

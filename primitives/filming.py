@@ -15,9 +15,7 @@ FRAMES = 1, 1024
 """The least and the most that may be asked for."""
 
 
-@decoder(
-    task="video", writes=Video, needs=VideoGenerator, batched=True, stochastic=True, applies=a_prompt
-)
+@decoder(task="video", writes=Video, needs=VideoGenerator, batched=True, stochastic=True, applies=a_prompt)
 def video(views: list[View], generator: VideoGenerator) -> Sequence[Video | Exception]:
     """A clip of what x.prompt and the context say, which begins with x's first picture if it has one.
 

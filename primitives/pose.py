@@ -35,9 +35,7 @@ def photo_pair(view: View, source: int, target: int) -> PhotoPair:
     count = len(view.images)
     if max(source, target) >= count or source == target:
         raise InputError(f"there are {count} photos: photo {source} and photo {target} are no pair of them")
-    return PhotoPair(
-        view.images[source], view.images[target], view.camera(source), view.camera(target)
-    )
+    return PhotoPair(view.images[source], view.images[target], view.camera(source), view.camera(target))
 
 
 @primitive(

@@ -41,9 +41,7 @@ def a_photo(problem: Problem) -> str | None:
     stochastic=True,
     applies=a_photo,
 )
-def novel_view_synthesis(
-    views: list[View], synthesizer: ViewSynthesizer
-) -> list[NovelViews | Exception]:
+def novel_view_synthesis(views: list[View], synthesizer: ViewSynthesizer) -> list[NovelViews | Exception]:
     """Look up, down, left and right from where a photo was taken: the paper's 3-D visual context."""
     looking = views[0].parameters
     return _asked(

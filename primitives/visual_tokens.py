@@ -37,9 +37,7 @@ class RollOut(BaseModel):
     applies=a_photo,
     prompts=(SKETCH,),
 )
-def visual_token_rollout(
-    views: list[View], tokenizer: VisualTokenizer
-) -> Sequence[VisualTokens | Exception]:
+def visual_token_rollout(views: list[View], tokenizer: VisualTokenizer) -> Sequence[VisualTokens | Exception]:
     """Roll out visual tokens of what the photos do not show: the paper's visual context."""
     how = views[0].parameters
     rolled = tokenizer.roll_out_tokens(

@@ -1,10 +1,10 @@
 """Train the autoencoder: `python -m nano_omni.training.autoencoder` (15 minutes on one core).
 
 A quarter of the pictures are photos of rooms, the others rooms that show prompts, in plain and bare paint.
-Objects and their outlines count more than walls, and small ones more than their size: a cone that is six pixels
-wide is to come back as a cone. Latents are blurred by some noise, so that near latents mean near pictures.
-Writes `nano_omni/autoencoder.safetensors` and autoencoder.json: how well test pictures come back. `--begin`
-goes on from weights with as many channels or fewer.
+Objects and their outlines count more than walls, and small ones more than their size: a cone that is six
+pixels wide is to come back as a cone. Latents are blurred by some noise, so that near latents mean near
+pictures. Writes `nano_omni/autoencoder.safetensors` and autoencoder.json: how well test pictures come back.
+`--begin` goes on from weights with as many channels or fewer.
 """
 
 import argparse

@@ -18,8 +18,8 @@ ROOMS = ("direct", "pose + thinking")
 
 @torch.no_grad()
 def check(drawer: Any) -> dict[str, float]:
-    """Losses by name (of all leaves at the same times and noise, check after check), the share of thoughts and
-    plans that meet their prompt, and how many questions of one to four hops are answered rightly."""
+    """Losses by name, at the same times and noise check after check, and how many questions of one to four
+    hops are answered rightly."""
     model = drawer.averaged()
     return {**_losses(model, drawer.recipe), **_rooms(model, drawer.held)}
 

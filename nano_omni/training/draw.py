@@ -1,10 +1,10 @@
 """Teach weights to draw: `python -m nano_omni.training.draw --from DIR --pictures DIR --out DIR`.
 
 The weights get a generation expert, a copy of the understanding one, and learn to plan, to roll out visual
-tokens and to draw from prompts, from every set of contexts alike (`leaves`), on pictures that were drawn ahead
-(`python -m nano_omni.training.pictures`). `--seconds` stops in time and saves, `--resume` goes on. Writes to DIR:
-weights (the averaged ones, bf16) with config.json, tokenizer.json and README.md, checkpoint-*, curves.csv,
-checks.jsonl.
+tokens and to draw from prompts, from every set of contexts alike (`leaves`), on pictures that were drawn
+ahead (`python -m nano_omni.training.pictures`). `--seconds` stops in time and saves, `--resume` goes on.
+Writes to DIR: weights (the averaged ones, bf16) with config.json, tokenizer.json and README.md, checkpoint-*,
+curves.csv, checks.jsonl.
 """
 
 import argparse
@@ -78,8 +78,8 @@ def write(drawer: Drawer, out: Path) -> None:
     recipe = drawer.recipe
     note = (
         f"Taught to draw from the weights in {drawer.start.name}: {drawer.step:,} steps of {recipe.batch} "
-        f"pictures ({len(drawer.pictures):,} different ones), every {recipe.replay}th of {recipe.rooms} rooms "
-        f"and their questions in place of pictures, in {drawer.seconds:,.0f} s on CPU, seed {drawer.seed}. "
+        f"pictures ({len(drawer.pictures):,} different ones), every {recipe.replay}th of {recipe.rooms} "
+        f"rooms and questions in place of pictures, in {drawer.seconds:,.0f} s on CPU, seed {drawer.seed}. "
         f"Averaged over steps. The schedule was {'' if drawer.progress >= 1 else 'not '}completed."
     )
     save_weights(drawer.averaged(), out / "weights", note)

@@ -1,8 +1,8 @@
 """One run of learning to draw: what a step reads, the step, and what is checked on the way.
 
-A step is about pictures (see `leaves`), and every `replay`-th one about rooms and questions, as in the curriculum
-that the weights come from (`trainer`), so that drawing is learned beside answering and not in place of it. Both
-kinds share model and optimizers.
+A step is about pictures (see `leaves`), and every `replay`-th one about rooms and questions, as in the
+curriculum that the weights come from (`trainer`), so that drawing is learned beside answering and not in place
+of it. Both kinds share model and optimizers.
 """
 
 import json
@@ -17,6 +17,7 @@ from torch import Tensor
 from xxhash import xxh3_64_hexdigest
 
 from .. import autoencoder, flow
+from ..heldout import collect
 from ..latents import NUMBERS, PATCH, TOKENS, patches
 from ..model import NanoOmni, load
 from ..pictures import Pictures, in_files
@@ -31,8 +32,8 @@ FRESH = 100  # added to the seed for rooms: those that the curriculum was traine
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to learn to draw. batch: pictures a step; steps, or budget in seconds of training (0: by steps); rates
-    of Muon and AdamW for the generation expert, and what share of them is for all that was trained before;
+    """How to learn to draw. batch: pictures a step; steps, or budget in seconds of training (0: by steps);
+    rates of Muon and AdamW for the generation expert, and what share of them is for all that was trained before;
     warmup steps; decay: share of training in which rates fall to 0; noise, wrong: see
     `Leaves.fill`; objects: how much more a place counts that shows an object; flow: weight of pictures beside
     words; shift: of times, see `flow`; ema: decay of the averaged weights, which are the ones that are kept;
@@ -101,7 +102,7 @@ class Drawer:
         self._rooms = self.rooms.batches()
 
     def _apart(self) -> None:
-        """Optimizers with two groups of parameters: those that questions are answered with, and the others."""
+        """Optimizers with two groups of parameters: those that questions are answered with, the others."""
         rooms, names = self.rooms, []
         for optimizer, parts in zip((rooms.muon, rooms.adam), split_parameters(self.model), strict=True):
             old = {name: p for name, p in parts.items() if not is_new(name)}
@@ -194,8 +195,6 @@ class Drawer:
     @cached_property
     def held(self) -> dict:
         """Validation questions of one to four hops."""
-        from ..heldout import collect
-
         return collect(
             self.model.config, "val", self.recipe.questions, self.rooms.device, (1, 2, 3, 4), draw=512
         )
@@ -209,7 +208,8 @@ def is_new(name: str) -> bool:
 def leaf_losses(
     model: NanoOmni, turn: Leaves, some: Pictures, clean: Tensor, recipe: Recipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Losses of the contexts (C,) and of the leaves (leaves,) of pictures with latents (B, TOKENS, NUMBERS)."""
+    """Losses of the contexts (C,) and of the leaves (leaves,), of pictures with latents
+    (B, TOKENS, NUMBERS)."""
     if model.ends is None:
         raise ValueError("these weights have no generation expert: see NanoOmni.with_generation_expert")
     batch, count = len(some), len(turn.leaves)
@@ -233,7 +233,7 @@ def leaf_losses(
 
 
 def cells(objects: Tensor) -> Tensor:
-    """How much of its places (N, 8, 8) shows an object, place by place of each token: (N, TOKENS, NUMBERS)."""
+    """How much of the places (N, 8, 8) shows an object, number by number of tokens: (N, TOKENS, NUMBERS)."""
     shown = (objects * 4).clamp(max=1.0)[:, None].expand(-1, NUMBERS // PATCH**2, -1, -1)
     return patches(shown)
 

@@ -1,4 +1,4 @@
-"""A training sequence of drawing: a prompt, read once, contexts under it, and under each a picture with noise.
+"""A training sequence of drawing: a prompt, read once, contexts under it, under each a picture with noise.
 
     prompt - *                                  direct
            - think - *                          short
@@ -10,9 +10,9 @@
             - roll-out - *                      and where there is a roll-out
 
 Each leaf (*) is the same picture with noise of its own at a time of its own, and sees just what a model that
-unrolled so far would have read: one pass trains many subsets of contexts. A step takes one of TURNS, so that a
-sequence stays short. The last two teach what is drawn without a prompt: dropping conditions as a branch of the
-tree, not by chance.
+unrolled so far would have read: one pass trains many subsets of contexts. A step takes one of TURNS, so that
+a sequence stays short. The last two teach what is drawn without a prompt: conditions are dropped as a branch
+of the tree, not by chance.
 """
 
 from collections.abc import Sequence
@@ -57,8 +57,8 @@ _NONE, _ROOM_CODE = 0.2, 0.3  # what weighs less: nothing more to say, and piece
 
 
 class Leaves:
-    """One of TURNS laid out: texts first, then leaves. mask (L, L), positions (L,), generation (L,), read (n,)
-    the places whose words are predicted; rows: of those, the (first, last + 1) of each context."""
+    """One of TURNS laid out: texts first, then leaves. mask (L, L), positions (L,), generation (L,), read
+    (n,) the places whose words are predicted; rows: of those, the (first, last + 1) of each context."""
 
     def __init__(self, turn: int, device: torch.device | str = "cpu") -> None:
         nodes, self.leaves = TURNS[turn]
@@ -92,9 +92,9 @@ class Leaves:
     ) -> tuple[Tensor, Targets]:
         """Words (B, T) of all texts, and targets of those that are predicted.
 
-        Contexts hold the truth, rounded at random in proportion; of the numbers in thinking and plans a `noise`
-        share is moved by one step, and of the visual tokens a `wrong` share is another picture's: what a model
-        writes itself is not without faults, and what it draws should not stand and fall with one word.
+        Contexts hold the truth, rounded at random in proportion; of the numbers in thinking and plans a
+        `noise` share is moved by one step, and of the visual tokens a `wrong` share is another picture's: what
+        a model writes itself is not without faults, and a picture should not stand and fall with one word.
         """
         words: list[Tensor] = []
         aims: list[tuple[Tensor, ...]] = []

@@ -59,15 +59,11 @@ class Classical:
     def __init__(self) -> None:
         self._poses: OrderedDict[tuple[bytes, ...], Any] = OrderedDict()
 
-    def estimate_pose(
-        self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]
-    ) -> Outcomes[CameraPose]:
+    def estimate_pose(self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]) -> Outcomes[CameraPose]:
         """Scale "unit" (the translation is a direction), or "none" where the camera only turned."""
         return _each(self._pose, zip(pairs, seeds, strict=True))
 
-    def estimate_depth(
-        self, requests: Sequence[DepthRequest], *, seeds: Sequence[int]
-    ) -> Outcomes[DepthMap]:
+    def estimate_depth(self, requests: Sequence[DepthRequest], *, seeds: Sequence[int]) -> Outcomes[DepthMap]:
         """Unit "metre" where the request's pose is metric, "baseline" otherwise. Needs a second photo."""
         return _each(self._depth, zip(requests, seeds, strict=True))
 

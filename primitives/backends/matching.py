@@ -45,9 +45,7 @@ def find_keypoints(image: Image) -> Keypoints:
 
 def _sift(grey: Image, contrast: float):
     try:  # without it every keypoint lies a quarter of a pixel too far right and down
-        detector = cv2.SIFT.create(
-            MOST_KEYPOINTS, contrastThreshold=contrast, enable_precise_upscale=True
-        )
+        detector = cv2.SIFT.create(MOST_KEYPOINTS, contrastThreshold=contrast, enable_precise_upscale=True)
     except (TypeError, cv2.error):  # OpenCV before 4.8
         detector = cv2.SIFT.create(MOST_KEYPOINTS, contrastThreshold=contrast)
     return detector.detectAndCompute(grey, None)

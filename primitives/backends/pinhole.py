@@ -19,7 +19,6 @@ Array = NDArray[Any]  # float64
 Image = NDArray[Any]  # uint8 RGB (H, W, 3)
 
 
-
 class GeometryError(ValueError):
     """Two photographs, or what was said about their cameras, do not allow an answer."""
 
@@ -45,9 +44,7 @@ def checked_image(image: ArrayLike, name: str = "image") -> Image:
             f"{array.shape}. Convert it first, as by np.asarray(picture.convert('RGB'))."
         )
     if min(array.shape[:2]) < 16:
-        raise InvalidImage(
-            f"{name} is {array.shape[1]} x {array.shape[0]}: use at least 16 x 16 pixels."
-        )
+        raise InvalidImage(f"{name} is {array.shape[1]} x {array.shape[0]}: use at least 16 x 16 pixels.")
     return np.ascontiguousarray(array)
 
 
@@ -65,13 +62,11 @@ def checked_intrinsics(K: ArrayLike, name: str = "K") -> Array:
         raise InvalidIntrinsics(f"{name} holds NaN or infinity; leave it out to have it guessed.")
     if not np.allclose(matrix[[1, 2, 2, 2], [0, 0, 1, 2]], (0, 0, 0, 1), atol=1e-9):
         raise InvalidIntrinsics(
-            f"{name} must read [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, "
-            f"not {matrix.tolist()}."
+            f"{name} must read [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, not {matrix.tolist()}."
         )
     if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
         raise InvalidIntrinsics(
-            f"{name} has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} pixels: both must be "
-            "positive."
+            f"{name} has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} pixels: both must be positive."
         )
     return matrix
 

@@ -26,6 +26,7 @@ LARGEST = 8192
 DENOISERS = ("transformer", "unet", "prior")
 """The part whose dtype, as saved, is the pipeline's."""
 
+
 def found_at(
     path: Any, wanted: str, accepts: Callable[[str], bool], allow_pickle: bool, variant: str | None
 ) -> Checkpoint:
@@ -168,9 +169,7 @@ def _saved_dtype(found: Checkpoint, part: str) -> str | None:
     return None
 
 
-def check_taken(
-    taken: Mapping[str, Any], name: str, kind: str, setting: str, ours: Collection[str]
-) -> None:
+def check_taken(taken: Mapping[str, Any], name: str, kind: str, setting: str, ours: Collection[str]) -> None:
     """Raises PluginError where a pipeline's call takes no such argument. ours: those that no user gives."""
     if name not in taken:
         theirs = (n for n in taken if n not in ours and "embeds" not in n and "callback" not in n)

@@ -77,9 +77,7 @@ def _window_moments(grey: Float) -> tuple[Float, Float]:
     return mean, np.sqrt(np.maximum(variance, 0.0))
 
 
-def correlation(
-    grey_a: Float, grey_b: Float, moments_a: tuple[Float, Float] | None = None
-) -> Float:
+def correlation(grey_a: Float, grey_b: Float, moments_a: tuple[Float, Float] | None = None) -> Float:
     """Normalised correlation (H, W) of the windows about each pixel; 0 where one is blank."""
     mean_a, deviation_a = moments_a or _window_moments(grey_a)
     mean_b, deviation_b = _window_moments(grey_b)

@@ -99,9 +99,7 @@ def two_view_depth(
         method = "plane sweep" if pair is None else "rectified"
     if method == "rectified":
         if pair is None:
-            raise NoDepth(
-                "These photos cannot be rectified: the camera moved ahead. Sweep planes instead."
-            )
+            raise NoDepth("These photos cannot be rectified: the camera moved ahead. Sweep planes instead.")
         depth, valid = _rectified_depth(small_a, small_K_a, pair)
     elif method == "plane sweep":
         depth, valid = _swept_depth(image_a, image_b, K_a, K_b, R, t, near, far)
@@ -112,9 +110,7 @@ def two_view_depth(
     depth, valid = _without_specks(depth, valid)
     if depth.shape != (height, width):
         depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
-        valid = (
-            cv2.resize(valid.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-        )
+        valid = cv2.resize(valid.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
     depth = np.where(valid, baseline * depth, 0).astype(np.float32)
     return Depth(depth, valid, float(valid.mean()), method)
 
@@ -270,9 +266,7 @@ def _polished(left: Image, right: Image, disparity, known) -> NDArray[np.float32
 
     StereoSGBM pulls fractions towards whole pixels, by up to a third of one; a parabola through
     three window correlations at full precision does not."""
-    grey_left, grey_right = (
-        cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (left, right)
-    )
+    grey_left, grey_right = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (left, right))
     grid = pixel_centres(*disparity.shape).astype(np.float32) - 0.5
     x, y = grid[..., 0], np.ascontiguousarray(grid[..., 1])
     start = np.where(known, disparity, 0).astype(np.float32)

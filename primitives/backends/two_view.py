@@ -155,9 +155,7 @@ def pose_from_matches(
     still = turned < max(STILL, 3 * noise)
     if reading is None or _only_turned(turned, reading):
         _refuse_chance(points_a, points_b, still, size_a, size_b, rotation_only=True)
-        return _rotation_pose(
-            turn, points_a, points_b, rays_a, rays_b, K_b, still, matches, size_a, size_b
-        )
+        return _rotation_pose(turn, points_a, points_b, rays_a, rays_b, K_b, still, matches, size_a, size_b)
 
     best, planar, alternative, kept = (
         reading.best,
@@ -192,9 +190,7 @@ def pose_from_matches(
         * (0.5 if alternative is not None else 1.0),
         false_alarms=_false_alarms(matches, int(kept.sum()), size_a, size_b),
         planar=planar,
-        alternative=None
-        if alternative is None
-        else epipolar.inverted(alternative.R, alternative.t),
+        alternative=None if alternative is None else epipolar.inverted(alternative.R, alternative.t),
         note=note,
     )
 
@@ -285,9 +281,7 @@ def _rotation_pose(turn, points_a, points_b, rays_a, rays_b, K_b, kept, matches,
     )
 
 
-def _best_reading(
-    turn, turned, points_a, points_b, rays_a, rays_b, K_a, K_b, seed
-) -> _Reading | None:
+def _best_reading(turn, turned, points_a, points_b, rays_a, rays_b, K_a, K_b, seed) -> _Reading | None:
     """The best of several motions, each refined on all matches, or None if none fits.
 
     Two motions explain one plane (Longuet-Higgins 1986), a small step may hide behind a rotation,

@@ -43,15 +43,11 @@ def rotate_view(
     Raises `InvalidImage`, `InvalidIntrinsics`, `InvalidPose`."""
     if not (np.isfinite(yaw) and np.isfinite(pitch)):
         raise InvalidPose("yaw and pitch must be finite numbers of radians.")
-    turn = rotation_from_vector(np.array([0, yaw, 0])) @ rotation_from_vector(
-        np.array([pitch, 0, 0])
-    )
+    turn = rotation_from_vector(np.array([0, yaw, 0])) @ rotation_from_vector(np.array([pitch, 0, 0]))
     return warp_by_rotation(image, K, turn)
 
 
-def warp_by_rotation(
-    image: ArrayLike, K: ArrayLike, rotation: ArrayLike
-) -> tuple[Image, NDArray[np.bool_]]:
+def warp_by_rotation(image: ArrayLike, K: ArrayLike, rotation: ArrayLike) -> tuple[Image, NDArray[np.bool_]]:
     """The same for any rotation (3, 3) of the new camera in the old one's frame.
 
     The two views are related by the homography K R^T K^-1 (Hartley and Zisserman, section 8.4)."""
@@ -87,8 +83,7 @@ def warp_by_depth(
     height, width = image.shape[:2]
     if depth.shape != (height, width) or valid.shape != (height, width):
         raise InvalidDepth(
-            f"depth {depth.shape} and valid {valid.shape} must have the size of the image, "
-            f"{(height, width)}."
+            f"depth {depth.shape} and valid {valid.shape} must have the size of the image, {(height, width)}."
         )
     valid = valid & np.isfinite(depth) & (depth > 0)
     depth = np.where(valid, depth, 0.0)

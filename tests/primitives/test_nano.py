@@ -117,9 +117,10 @@ def test_a_pose_is_read_back_as_it_was_written(nano, asked):
     words = pose_words(torch.from_numpy(found.matrix))
     six = [float(n) for n in found.campose.removeprefix("<campose>").removesuffix("</campose>").split()]
     assert words == pose_words(torch.from_numpy(CameraPose(tuple(six[:3]), tuple(six[3:])).matrix))
-    assert Problem.relative_pose(*asked[0].images).images and executor(nano, []).run(
-        Problem.relative_pose(*asked[0].images)
-    ).output.words() == found.words()
+    assert (
+        Problem.relative_pose(*asked[0].images).images
+        and executor(nano, []).run(Problem.relative_pose(*asked[0].images)).output.words() == found.words()
+    )
 
 
 def test_what_is_written_is_charged_and_bounded(nano, asked):

@@ -5,6 +5,7 @@ import transformers
 
 WIDTH, HEIGHT = 128, 96  # of what they are shown
 
+
 def save_lightglue(folder, keypoint_threshold=0.005):
     """SuperPoint with LightGlue, whose last layer compares descriptors as they are."""
     torch.manual_seed(0)

@@ -110,5 +110,3 @@ def arguments(
                 f"strength={given['strength']} of {steps} steps leaves none to draw: give more of either"
             )
     return given
-
-
