@@ -40,20 +40,32 @@ def a_question(problem: Problem) -> str | None:
     return None if problem.question is not None else "needs a question"
 
 
+def a_question_or_a_prompt(problem: Problem) -> str | None:
+    return None if problem.prompt is not None else a_question(problem)
+
+
 def a_photo(problem: Problem) -> str | None:
     return None if problem.images else "needs a photo, and has none"
 
 
+ASKED = ("prompt", "question")
 THINK, THINK_LONG = instruction("think"), instruction("think_long")
+PICTURE, PICTURE_LONG = instruction("think_picture"), instruction("think_picture_long")
 CAPTION, DEPTH_CAPTION = instruction("detailed_caption"), instruction("depth_caption")
 
 
 def written(
-    views: list[View], writer: TextGenerator, told: Sequence[str], writes: str, how: Writing
+    views: list[View],
+    writer: TextGenerator,
+    told: Sequence[str],
+    writes: str,
+    how: Writing,
+    asked: Sequence[str] = ("question",),
 ) -> list[Generation | Exception]:
-    """What the writer makes of each view, told what stands beside it; charged to the view."""
+    """What the writer makes of each view, told what stands beside it; charged to the view. asked: see
+    `prompt_of`."""
     generations = writer.generate_text(
-        [prompt_of(view, one, writes=writes) for view, one in zip(views, told, strict=True)],
+        [prompt_of(view, one, writes, asked) for view, one in zip(views, told, strict=True)],
         max_tokens=how.max_tokens,
         temperature=how.temperature,
         seeds=[view.seed for view in views],
@@ -64,15 +76,18 @@ def written(
     return list(generations)
 
 
-def _texts(views: list[View], writer: TextGenerator, told: str, kind: str) -> list[Text | Exception]:
-    made = written(views, writer, [told] * len(views), kind, views[0].parameters)
+def _texts(
+    views: list[View], writer: TextGenerator, told: str | Sequence[str], kind: str, *asked: str
+) -> list[Text | Exception]:
+    told = [told] * len(views) if isinstance(told, str) else told
+    made = written(views, writer, told, kind, views[0].parameters, asked or ("question",))
     return [one if isinstance(one, Exception) else Text(one.text, kind=kind) for one in made]
 
 
-def _writes_text(parameters: type[Writing], prompt: str, applies: Any) -> Any:
+def _writes_text(parameters: type[Writing], prompts: tuple[str, ...], applies: Any, *asked: str) -> Any:
     """What the primitives of this file have in common."""
     return primitive(
-        reads=("images", "question", Value),
+        reads=("images", *(asked or ("question",)), Value),
         writes=Text,
         needs=TextGenerator,
         parameters=parameters,
@@ -80,29 +95,34 @@ def _writes_text(parameters: type[Writing], prompt: str, applies: Any) -> Any:
         batched=True,
         stochastic=True,
         applies=applies,
-        prompts=(prompt,),
+        prompts=prompts,
     )
 
 
-@_writes_text(Writing, THINK, a_question)
+def _thoughts(views: list[View], writer: TextGenerator, question: str, picture: str, kind: str) -> Any:
+    told = [question if view.prompt is None else picture for view in views]
+    return _texts(views, writer, told, kind, *ASKED)
+
+
+@_writes_text(Writing, (THINK, PICTURE), a_question_or_a_prompt, *ASKED)
 def text_think(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
-    """Think about the question: the paper's textual context."""
-    return _texts(views, writer, THINK, "think")
+    """Think about the question, or about the picture that is asked for: the paper's textual context."""
+    return _thoughts(views, writer, THINK, PICTURE, "think")
 
 
-@_writes_text(WritingAtLength, THINK_LONG, a_question)
+@_writes_text(WritingAtLength, (THINK_LONG, PICTURE_LONG), a_question_or_a_prompt, *ASKED)
 def text_think_long(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
-    """Think about the question at length, step by step, and check the result."""
-    return _texts(views, writer, THINK_LONG, "think_long")
+    """Think about the question, or plan the picture, at length, step by step, and check the result."""
+    return _thoughts(views, writer, THINK_LONG, PICTURE_LONG, "think_long")
 
 
-@_writes_text(Writing, CAPTION, a_photo)
+@_writes_text(Writing, (CAPTION,), a_photo)
 def detailed_caption(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
     """Describe every photo in detail."""
     return _texts(views, writer, CAPTION, "caption")
 
 
-@_writes_text(Writing, DEPTH_CAPTION, a_photo)
+@_writes_text(Writing, (DEPTH_CAPTION,), a_photo)
 def depth_caption(views: list[View], writer: TextGenerator) -> Sequence[Text | Exception]:
     """Say in words how far away everything in the first photo is."""
     return _texts(views, writer, DEPTH_CAPTION, "depth_caption")

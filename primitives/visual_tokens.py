@@ -8,13 +8,18 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from primitives.prompts import instruction, prompt_of
-from primitives.views import a_photo
+from primitives.thinking import ASKED
 from unroller.capabilities import VisualTokenizer
 from unroller.cost import Cost
 from unroller.declare import View, primitive
+from unroller.problem import Problem
 from unroller.values import Value, VisualTokens
 
-SKETCH = instruction("visual_tokens")
+SKETCH, PICTURE = instruction("visual_tokens"), instruction("picture_tokens")
+
+
+def a_photo_or_a_prompt(problem: Problem) -> str | None:
+    return None if problem.images or problem.prompt is not None else "needs a photo or a prompt, and has none"
 
 
 class RollOut(BaseModel):
@@ -27,21 +32,25 @@ class RollOut(BaseModel):
 
 
 @primitive(
-    reads=("images", "question", Value),
+    reads=("images", *ASKED, Value),
     writes=VisualTokens,
     needs=VisualTokenizer,
     parameters=RollOut,
     cost=lambda parameters: Cost(model_calls=1, tokens=parameters.count),
     batched=True,
     stochastic=True,
-    applies=a_photo,
-    prompts=(SKETCH,),
+    applies=a_photo_or_a_prompt,
+    prompts=(SKETCH, PICTURE),
 )
 def visual_token_rollout(views: list[View], tokenizer: VisualTokenizer) -> Sequence[VisualTokens | Exception]:
-    """Roll out visual tokens of what the photos do not show: the paper's visual context."""
+    """Roll out visual tokens of what the photos do not show, or of the picture that is asked for: the paper's
+    visual context."""
     how = views[0].parameters
     rolled = tokenizer.roll_out_tokens(
-        [prompt_of(view, SKETCH, writes="visual_tokens") for view in views],
+        [
+            prompt_of(view, SKETCH if view.prompt is None else PICTURE, "visual_tokens", ASKED)
+            for view in views
+        ],
         count=how.count,
         temperature=how.temperature,
         seeds=[view.seed for view in views],

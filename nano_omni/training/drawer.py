@@ -1,8 +1,8 @@
 """One run of learning to draw: what a step reads, the step, and what is checked on the way.
 
 A step is about pictures (see `leaves`), and every `replay`-th one about rooms and questions, as in the
-curriculum that the weights come from (`trainer`), so that drawing is learned beside answering and not in place
-of it. Both kinds share model and optimizers.
+curriculum that the weights come from (`trainer`), so that drawing is learned beside answering and not in its
+place. Both kinds share model and optimizers.
 """
 
 import json
@@ -32,13 +32,15 @@ FRESH = 100  # added to the seed for rooms: those that the curriculum was traine
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to learn to draw. batch: pictures a step; steps, or budget in seconds of training (0: by steps);
-    rates of Muon and AdamW for the generation expert, and what share of them is for all that was trained before;
-    warmup steps; decay: share of training in which rates fall to 0; noise, wrong: see
-    `Leaves.fill`; objects: how much more a place counts that shows an object; flow: weight of pictures beside
-    words; shift: of times, see `flow`; ema: decay of the averaged weights, which are the ones that are kept;
-    replay: every so many steps one of the curriculum, of `rooms` rooms (0: none); check_every
-    steps, with so many questions of each number of hops."""
+    """How to learn to draw.
+
+    batch: pictures a step; steps, or budget in seconds of training (0: by steps); muon, adam: rates for the
+    generation expert, and old: what share of them is for all the rest; warmup steps; decay: share of training
+    in which rates fall to 0; noise, wrong: see `Leaves.fill`; objects: how much more a place counts that
+    shows an object; flow: weight of pictures beside words; shift: of times, see `flow`; ema: decay of the
+    averaged weights, which are the ones that are kept; replay: every so many steps one of the curriculum, of
+    `rooms` rooms (0: none); check_every steps, with so many `questions` of each number of hops.
+    """
 
     batch: int = 64
     steps: int = 8000

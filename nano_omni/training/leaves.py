@@ -93,8 +93,8 @@ class Leaves:
         """Words (B, T) of all texts, and targets of those that are predicted.
 
         Contexts hold the truth, rounded at random in proportion; of the numbers in thinking and plans a
-        `noise` share is moved by one step, and of the visual tokens a `wrong` share is another picture's: what
-        a model writes itself is not without faults, and a picture should not stand and fall with one word.
+        `noise` share is moved by one step, and of the visual tokens a `wrong` share is another picture's:
+        what a model writes itself is not without faults, and no picture should depend on one word.
         """
         words: list[Tensor] = []
         aims: list[tuple[Tensor, ...]] = []

@@ -6,6 +6,7 @@ which is dropped afterwards: so what it has read for one step stays a prefix of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from unroller.capabilities import Prompt
@@ -18,14 +19,16 @@ def instruction(name: str) -> str:
     return Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8").strip()
 
 
-def prompt_of(view: View, told: str, writes: str = "") -> Prompt:
-    """What a model reads of a problem and its context. Reads "images" and "question".
+def prompt_of(view: View, told: str, writes: str = "", asked: Sequence[str] = ("question",)) -> Prompt:
+    """What a model reads of a problem and its context. Reads "images" and what is `asked`.
 
-    told: the instruction. writes: the kind of text wanted, see `Prompt`.
+    told: the instruction. writes: the kind of text wanted, see `Prompt`. asked: fields of the problem that
+    say what is wanted, "prompt" or "question".
     """
     segments: list[Segment] = [
         ImageSegment(image.pixels, f"photo {i + 1}") for i, image in enumerate(view.images)
     ]
-    if view.question is not None:
-        segments.append(TextSegment(escape(view.question)))
+    said = [text for field in asked if (text := getattr(view, field)) is not None]
+    if said:
+        segments.append(TextSegment(escape("\n".join(said))))
     return Prompt((*segments, *view.segments()), instruction=told, writes=writes)

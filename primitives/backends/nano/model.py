@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from primitives.backends.nano import weights as files
+from primitives.backends.nano.pictures import Pictures, is_drawing, wanted_of
 from primitives.backends.nano.prompts import (
     AFTER_CAPTION,
     CODEBOOK,
@@ -30,6 +31,7 @@ from unroller.capabilities import (
     AnswerScorer,
     FeatureExtractor,
     Generation,
+    ImageGenerator,
     Outcomes,
     PhotoPair,
     PoseEstimator,
@@ -40,12 +42,20 @@ from unroller.capabilities import (
     VisualTokenizer,
 )
 from unroller.cost import Reading
-from unroller.faults import InputError
+from unroller.faults import InputError, MissingCapability
 from unroller.values import CameraPose, Image, Latents, NovelViews, VisualTokens
 
 T = TypeVar("T")
+STEPS, GUIDANCE, IMAGE_GUIDANCE = DEFAULT = 16, 3.0, 1.5
+"""How pictures are sampled: see `nano_omni.drawing.Sampling`."""
 KINDS = ("think", "think_long", "caption", "depth_caption")
 """The kinds of text it writes."""
+
+
+def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
+    """Weights without a generation expert do not draw."""
+    of_all = AnswerScorer, FeatureExtractor, PoseEstimator, TextGenerator, ViewSynthesizer, VisualTokenizer
+    return of_all if files.drawing(weights) is None else (*of_all, ImageGenerator)
 
 
 class Nano:
@@ -60,14 +70,9 @@ class Nano:
     name = "nano"
     max_batch = 256
     unified = True
-    provides: ClassVar[tuple[type[Any], ...]] = (
-        AnswerScorer,
-        FeatureExtractor,
-        PoseEstimator,
-        TextGenerator,
-        ViewSynthesizer,
-        VisualTokenizer,
-    )
+    provides: tuple[type[Any], ...] = _provided(None)
+    size: ClassVar[tuple[int, int]] = (64, 64)
+    """Of the pictures that it draws."""
 
     def __init__(
         self,
@@ -75,8 +80,18 @@ class Nano:
         device: str = "cpu",
         max_bytes: int = 512 << 20,
         refuse: bool = True,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        image_guidance: float = IMAGE_GUIDANCE,
     ) -> None:
         self._folder = weights
+        self.provides = _provided(weights)
+        self.sampling = steps, float(guidance), float(image_guidance)
+        if steps < 1 or not 0 <= guidance < 100 or not 0 <= image_guidance < 100:
+            raise ValueError(
+                f"steps={steps}, guidance={guidance}, image_guidance={image_guidance}: pictures take 1 step"
+                " or more, and guidance lies in 0..100"
+            )
         self.device = device
         self.max_bytes = max_bytes
         self.refuse = refuse
@@ -86,8 +101,18 @@ class Nano:
         return files.shipped() if self._folder is None else Path(self._folder)
 
     @cached_property
+    def drawing_folder(self) -> Path | None:
+        """Of the weights that draw, if there are any."""
+        return files.drawing(self._folder)
+
+    @cached_property
     def fingerprint(self) -> str:
-        return files.fingerprint(self.folder) + ("" if self.refuse else "-refuses-nothing")
+        own = files.fingerprint(self.folder) + ("" if self.refuse else "-refuses-nothing")
+        if self.drawing_folder is None:
+            return own
+        others = "" if self.drawing_folder == self.folder else f"-{files.fingerprint(self.drawing_folder)}"
+        how = "" if self.sampling == DEFAULT else "-{}-{:g}-{:g}".format(*self.sampling)
+        return own + others + how
 
     @cached_property
     def _loaded(self) -> files.Loaded:
@@ -98,12 +123,27 @@ class Nano:
         """What reads and remembers: a `nano_omni.reader.Reader`."""
         return self._loaded.reader
 
+    @cached_property
+    def _drawer(self) -> Pictures:
+        folder = self.drawing_folder
+        if folder is None:
+            raise MissingCapability(
+                f"the nano model's weights in {self.folder} do not draw: teach them with"
+                " `python -m nano_omni.training.draw`, or name others: Nano(weights=…)"
+            )
+        loaded = (
+            self._loaded if folder == self.folder else files.load(folder, self.device, self.max_bytes, False)
+        )
+        return Pictures(loaded.reader, loaded.words, _sampling(*self.sampling))
+
     @property
     def reading(self) -> Reading:
         """Tokens read, found again and written so far."""
-        if "_loaded" not in self.__dict__:
-            return Reading()
-        return Reading(self.reader.prefilled, self.reader.reused, self.reader.written)
+        held = [self._loaded.reader] if "_loaded" in self.__dict__ else []
+        if "_drawer" in self.__dict__ and self._drawer.reader not in held:
+            held.append(self._drawer.reader)
+        counts = [(one.prefilled, one.reused, one.written) for one in held]
+        return Reading(*(sum(some) for some in zip(*counts, strict=True))) if counts else Reading()
 
     @property
     def space(self) -> str:
@@ -116,11 +156,14 @@ class Nano:
         self, prompts: Sequence[Prompt], *, max_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> Outcomes[Generation]:
         """Thinking and captions (KINDS), in the model's own words. Captions are always the most probable
-        ones, and are cut where they have more than max_tokens words."""
+        ones, and are cut where they have more than max_tokens words. Without photos it thinks about the
+        picture that is asked for."""
         outcomes: list[Any] = [None] * len(prompts)
-        for kind in dict.fromkeys(prompt.writes for prompt in prompts):
-            some = [i for i, prompt in enumerate(prompts) if prompt.writes == kind]
-            written = self._texts(
+        kinds = [(prompt.writes, is_drawing(prompt)) for prompt in prompts]
+        for kind, drawing in dict.fromkeys(kinds):
+            some = [i for i, own in enumerate(kinds) if own == (kind, drawing)]
+            write = self._plans if drawing and kind in ("think", "think_long") else self._texts
+            written = write(
                 kind, [prompts[i] for i in some], max_tokens, temperature, [seeds[i] for i in some]
             )
             for i, outcome in zip(some, written, strict=True):
@@ -245,7 +288,12 @@ class Nano:
         self, prompts: Sequence[Prompt], *, count: int, temperature: float, seeds: Sequence[int]
     ) -> Outcomes[VisualTokens]:
         """What lies to the left and to the right of photo 1: two pictures of 4 x 4 tokens, one above the
-        other, always the most probable ones."""
+        other, always the most probable ones. Without photos the picture that is asked for, 4 x 4 tokens."""
+        if prompts and all(map(is_drawing, prompts)):
+            return self._where_wanted(
+                prompts,
+                lambda asked, of: self._drawer.roll_out(asked, count, temperature, [seeds[i] for i in of]),
+            )
         from nano_omni import views
         from nano_omni.visual import GRID
         from nano_omni.vocabulary import CODES
@@ -269,6 +317,45 @@ class Nano:
     def decode_tokens(self, tokens: Sequence[VisualTokens]) -> Outcomes[Image]:
         """Pictures of what was rolled out, one above the other."""
         return [_picture(one) for one in tokens]
+
+    # ----------------------------------------------------------------------------------------------- drawing
+
+    def generate_image(
+        self, prompts: Sequence[Prompt], *, width: int, height: int, seeds: Sequence[int]
+    ) -> Outcomes[Image]:
+        """Pictures of 64 x 64 pixels of prompts like "two red cones left of a blue box"."""
+        if (width, height) != self.size:
+            why = (
+                f"the nano model draws pictures of 64 x 64 pixels, not {width} x {height}: leave the size out"
+            )
+            return [InputError(why)] * len(prompts)
+        return self._where_wanted(prompts, lambda asked, of: self._drawer.draw(asked, [seeds[i] for i in of]))
+
+    def _plans(
+        self, kind: str, prompts: list[Prompt], most: int, temperature: float, seeds: list[int]
+    ) -> list[Any]:
+        return self._where_wanted(
+            prompts,
+            lambda asked, of: self._drawer.think(asked, kind, most, temperature, [seeds[i] for i in of]),
+        )
+
+    def _where_wanted(
+        self, prompts: Sequence[Prompt], work: Callable[[list[Any], list[int]], Sequence[Any]]
+    ) -> list[Any]:
+        """`work` on all prompts for pictures that can be read; for the others, why not."""
+        outcomes: list[Any] = [None] * len(prompts)
+        asked: list[Any] = []
+        of: list[int] = []
+        words = self._drawer.words
+        for i, prompt in enumerate(prompts):
+            try:
+                asked.append(wanted_of(prompt, words))
+                of.append(i)
+            except InputError as error:
+                outcomes[i] = error
+        for i, outcome in zip(of, work(asked, of) if of else (), strict=True):
+            outcomes[i] = outcome
+        return outcomes
 
     # ----------------------------------------------------------------------------------------- hidden states
 
@@ -413,6 +500,13 @@ class UnwaryNano(Nano):
         self, weights: str | Path | None = None, device: str = "cpu", max_bytes: int = 512 << 20
     ) -> None:
         super().__init__(weights, device, max_bytes, refuse=False)
+
+
+def _sampling(steps: int, guidance: float, image_guidance: float) -> Any:
+    from nano_omni.drawing import Sampling
+    from nano_omni.flow import Guidance
+
+    return Sampling(steps, guidance=Guidance(guidance, image_guidance))
 
 
 def _turn(look: str, degrees: float | None) -> tuple[str, float]:

@@ -137,6 +137,12 @@ def _contexts(segment: Segment, following: Any, tokenizer: Any, space: str) -> l
     )
 
 
+def context_of(segment: Segment) -> tuple[str, str]:
+    """The tag of a context in words and what is between the tags; twice nothing for anything else."""
+    found = _TEXT.match(segment.text) if isinstance(segment, TextSegment) else None
+    return (found[1], found[2]) if found is not None else ("", "")
+
+
 def _text(kind: str, said: str, tokenizer: Any) -> list[list[int]]:
     from nano_omni import captions
     from nano_omni.tokenizer import QuestionError, encode_words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,8 @@ FILES = (*NEEDED, "tokenizer.json", "familiarity.safetensors")
 
 
 class Loaded(NamedTuple):
-    """A `nano_omni.reader.Reader`, a tokenizer and a `nano_omni.familiarity.Familiarity`."""
+    """A `nano_omni.reader.Reader`, a tokenizer and a `nano_omni.familiarity.Familiarity`, if it was asked
+    for."""
 
     reader: Any
     words: Any
@@ -26,6 +28,24 @@ def shipped() -> Path:
     return Path(nano_omni.__file__).with_name("weights") / "cpu"
 
 
+def drawing(weights: str | Path | None) -> Path | None:
+    """The folder of weights that draw: the one that is given (None: shipped), if they have a generation
+    expert; else, of those that come along, the ones that were taught to draw."""
+    folder = shipped() if weights is None else Path(weights)
+    if _draws(folder):
+        return folder
+    others = shipped().with_name("drawing")
+    return others if weights is None and _draws(others) else None
+
+
+def _draws(folder: Path) -> bool:
+    try:
+        held = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return held["experts"] == 2 and (folder / "model.safetensors").is_file()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def fingerprint(folder: Path) -> str:
     """Of the files' content: other weights give other values."""
     from xxhash import xxh3_64
@@ -37,8 +57,9 @@ def fingerprint(folder: Path) -> str:
     return f"nano-2-{hasher.hexdigest()}"
 
 
-def load(folder: Path, device: str, max_bytes: int) -> Loaded:
-    """Raises MissingCapability for weights that are missing, damaged or of another version."""
+def load(folder: Path, device: str, max_bytes: int, familiar: bool = True) -> Loaded:
+    """familiar=False: without what is known of photos, which drawing has no use for. Raises MissingCapability
+    for weights that are missing, damaged or of another version."""
     for name in NEEDED:
         if not (folder / name).is_file():
             raise MissingCapability(
@@ -51,7 +72,8 @@ def load(folder: Path, device: str, max_bytes: int) -> Loaded:
 
     try:
         model = load_model(folder).to(device)
-        return Loaded(Reader(model, max_bytes), tokenizer.load(folder), familiarity.load(folder))
+        known = familiarity.load(folder) if familiar else None
+        return Loaded(Reader(model, max_bytes), tokenizer.load(folder), known)
     except Exception as error:  # truncated, of another shape, of another version
         why = f"{type(error).__name__}: {error}"
         raise MissingCapability(
