@@ -122,7 +122,7 @@ class Together:
         n = torch.tensor(lengths, device=device)[:, None]
         self.mask = ((place < n) | (place >= most))[:, None, None].expand(-1, 1, TOKENS, -1)
         positions = torch.tensor([one.position for one in some], device=device)
-        self.positions = positions[:, None, None].expand(-1, 1, TOKENS)
+        self.positions = positions[:, None, None] + torch.arange(TOKENS, device=device)  # (N, 1, T)
         self.generation = torch.ones(TOKENS, dtype=torch.bool, device=device)
 
 

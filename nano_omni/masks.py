@@ -7,7 +7,10 @@ are read once.
 
 The rules are BAGEL's: text is causal; an image, or a clean latent image, is full within itself; a
 noised image sees the clean context before it and itself, and nothing else ever sees it. Tokens of one
-image share one rotary position.
+image share one rotary position; those of a noised one are counted, row by row.
+
+That is a departure: after a roll-out of visual tokens each latent then stands as far from the token of its
+own cell as any other does from its own, and has only to look so many places back to find what it is to show.
 """
 
 from collections.abc import Sequence
@@ -75,7 +78,8 @@ def attention_mask(segments: Sequence[Segment]) -> Tensor:
 def positions(segments: Sequence[Segment]) -> Tensor:
     """(L,) int64 rotary positions: text counts, an image takes one, a child goes on from its parent.
 
-    A noised image and the clean one after it stand for the same picture: a noised one takes no room.
+    A noised image and the clean one after it stand for the same picture: a noised one takes no room. Within
+    it tokens are counted.
     """
     check(segments)
     after: list[int] = []  # the position that follows each segment
@@ -83,7 +87,7 @@ def positions(segments: Sequence[Segment]) -> Tensor:
     for segment in segments:
         start = 0 if segment.parent is None else after[segment.parent]
         text = segment.kind == "text"
-        place.append(start + torch.arange(segment.length) * int(text))
+        place.append(start + torch.arange(segment.length) * int(text or segment.kind == "noised"))
         after.append(start + (segment.length if text else int(segment.kind != "noised")))
     return torch.cat(place)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import plans
 from .visual import codebook
+from .vocabulary import TwoHot
 from .world import prompts
 from .world.camera import intrinsics
 from .world.prompts import RELATIONS, Composition
@@ -50,6 +51,14 @@ class Pictures:
 
     def __getitem__(self, index) -> "Pictures":
         return Pictures(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def think(self) -> TwoHot:
+        """What thinking truly says of them."""
+        return plans.think(self.kinds, self.bearing, self.distance, self.there)
+
+    def plan(self) -> TwoHot:
+        """The same at length."""
+        return plans.plan(self.kinds, self.bearing, self.distance, self.there, self.middle)
 
     @staticmethod
     def together(parts: Sequence["Pictures"]) -> "Pictures":

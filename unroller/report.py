@@ -63,7 +63,7 @@ def _template() -> Any:
 
 def _page(run: Run, measure: bool) -> dict[str, Any]:
     problem = run.problem
-    showing = Showing(problem, Album())
+    showing = Showing(problem, Album(), run.executor.backends)
     inputs = _inputs(showing)
     output = None if run.output_entry is None else _entry(showing, run, run.output_entry, None)
     entries = [_entry(showing, run, entry, i) for i, entry in enumerate(run.entries)]

@@ -47,11 +47,13 @@ MAX_VIEWS = 12
 
 class Showing:
     """Shows the values of one run: `album` takes their pictures, `problem` says what is known of
-    the cameras and of the truth."""
+    the cameras and of the truth. Of `backends` those whose `shows_tokens` is true, which decode visual
+    tokens without loading a model, are asked what visual tokens look like."""
 
-    def __init__(self, problem: Problem, album: Album) -> None:
+    def __init__(self, problem: Problem, album: Album, backends: Sequence[Any] = ()) -> None:
         self.problem = problem
         self.album = album
+        self.sketchers = [one for one in backends if getattr(one, "shows_tokens", False)]
 
     def show(self, value: Value) -> Shown:
         """The value as data for a template. Never raises: a page must not fail for one bad
@@ -313,12 +315,22 @@ def _tokens(showing: Showing, value: VisualTokens) -> Shown:
     grid = f"{value.grid[0]} × {value.grid[1]}, " if value.grid else ""
     listed = " ".join(str(i) for i in ids[:48])
     caption = f"{grid}{np.unique(ids).size:,} different of {value.codebook_size:,}"
+    looks = [(showing.album.add(one.pixels), "what they look like") for one in _sketches(showing, value)]
     return {
         "as": "tokens",
-        "pictures": [(showing.album.add(pixels, held), caption)],
+        "pictures": [*looks, (showing.album.add(pixels, held), caption)],
         "listed": listed + (" …" if ids.size > 48 else ""),
         "wide": columns > 2 * pixels.shape[0],
     }
+
+
+def _sketches(showing: Showing, value: VisualTokens) -> list[Image]:
+    """The picture of visual tokens, from the first backend that has one of these."""
+    for backend in showing.sketchers:
+        (found,) = backend.decode_tokens([value])
+        if isinstance(found, Image):
+            return [found]
+    return []
 
 
 def _latents(showing: Showing, value: Latents) -> Shown:

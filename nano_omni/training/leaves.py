@@ -114,7 +114,7 @@ class Leaves:
                     weight = 1 - (1 - _ROOM_CODE) * room
                     aims.append((codes, codes, torch.zeros_like(weight), weight))
             else:
-                truth = thoughts(some, what)
+                truth = some.think() if what == "think" else some.plan()
                 words.append(self._rounded(truth, noise, generator))
                 low, high, share = (part[:, 1:] for part in truth)
                 aims.append((low, high, share, 1 - (1 - _NONE) * (low == plans.NONE).float()))
@@ -127,12 +127,6 @@ class Leaves:
         word = torch.where(lots[0] < share, high, low)
         word = torch.where(lots[1] < noise / 2, self.before[word], word)
         return torch.where(lots[1] > 1 - noise / 2, self.after[word], word)
-
-
-def thoughts(some: Pictures, what: str) -> TwoHot:
-    """What a "think" or a "plan" truly says of pictures."""
-    told = some.kinds, some.bearing, some.distance, some.there
-    return plans.think(*told) if what == "think" else plans.plan(*told, some.middle)
 
 
 def context_losses(logits: Tensor, targets: Targets, rows: dict[str, tuple[int, int]]) -> Tensor:

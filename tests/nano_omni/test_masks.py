@@ -61,7 +61,7 @@ def test_a_noised_picture_is_seen_by_nobody_else_and_only_latents_are_generation
     mask = attention_mask(tree)
     assert not mask[3:, 1:3].any() and mask[1:3, 1:3].all() and mask[1:3, 0].all()
     assert generation(tree).tolist() == [False, True, True, True, True, False, False]
-    assert positions(tree).tolist() == [0, 1, 1, 1, 1, 2, 2]
+    assert positions(tree).tolist() == [0, 1, 2, 1, 1, 2, 2]
 
 
 def test_a_parent_must_come_first():

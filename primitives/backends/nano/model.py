@@ -71,6 +71,7 @@ class Nano:
     max_batch = 256
     unified = True
     provides: tuple[type[Any], ...] = _provided(None)
+    shows_tokens = True
     size: ClassVar[tuple[int, int]] = (64, 64)
     """Of the pictures that it draws."""
 
