@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from nano_omni import tokenizer
+from nano_omni import familiarity, tokenizer
 from nano_omni.config import CONFIGS
 from nano_omni.model import NanoOmni
 from primitives.backends.nano import Nano
 from primitives.drawing import generation
 from primitives.thinking import oracle_text, text_think, text_think_long
 from primitives.visual_tokens import visual_token_rollout
-from unroller import Executor, Problem, Text, primitive
+from unroller import Call, Executor, Problem, Text, primitive
 from unroller.capabilities import ImageGenerator, Prompt
 from unroller.faults import MissingCapability
-from unroller.rendering import TextSegment
+from unroller.rendering import ImageSegment, TextSegment
 from unroller.values import Image, VisualTokens
 
 PRIMITIVES = [text_think, text_think_long, visual_token_rollout, oracle_text]
@@ -46,7 +46,7 @@ def nano(folder):
 
 def executor(nano, *calls, **options):
     options = {"primitives": PRIMITIVES, "decoders": [generation], "memo": None} | options
-    return Executor(backend=nano, policy=list(calls), discover=False, **options)
+    return Executor(backend=nano, policy=list(calls), **options)
 
 
 def asked(prompt=ASKED, **fields):
@@ -110,17 +110,17 @@ def test_a_picture_does_not_depend_on_what_is_drawn_beside_it(folder):
 def test_what_cannot_be_drawn_is_refused_in_words(nano, prompt, says):
     run = executor(nano, "text_think", "visual_token_rollout").run(asked(prompt))
     assert run.output is None
-    assert all(fault.error == "InputError" and says in fault.message for fault in run.faults)
+    assert all(fault.kind == "InputError" and says in fault.message for fault in run.faults)
     assert len(run.faults) == 3
 
 
 def test_sizes_and_too_little_room_are_refused(nano):
     (large,) = executor(nano).run(asked(metadata={"width": 512, "height": 512})).faults
     assert "64 x 64" in large.message
-    short = executor(nano, "text_think").extend(policy=[("text_think", {"max_tokens": 5})])
-    assert "raise max_tokens" in short.run(asked()).faults[0].message
-    few = executor(nano).extend(policy=[("visual_token_rollout", {"count": 4})])
-    assert "raise count" in few.run(asked()).faults[0].message
+    short = executor(nano, Call("text_think", {"max_tokens": 5})).run(asked())
+    assert "raise max_tokens" in short.faults[0].message
+    few = executor(nano, Call("visual_token_rollout", {"count": 4})).run(asked())
+    assert "raise count" in few.faults[0].message
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_contexts_that_others_wrote(nano, kind, text, says):
     def somebody(view):
         return Text(text, kind=kind)
 
-    run = executor(nano, "somebody", primitives=[somebody]).run(asked())
+    run = executor(nano, "somebody", primitives=[somebody, *PRIMITIVES]).run(asked())
     if says is None:
         assert run.output is not None, run.faults
     else:
@@ -174,3 +174,14 @@ def test_sampling_that_is_none_is_refused(folder, wrong):
 def test_other_sampling_is_another_value(folder):
     prints = {Nano(folder, **how).fingerprint for how in ({}, {"steps": 4}, {"guidance": 2.0})}
     assert len(prints) == 3
+
+
+def test_rooms_and_prompts_are_told_apart_in_one_batch(folder):
+    """One call may hold what is asked about photos and what is to be drawn."""
+    photo = np.zeros((64, 64, 3), np.uint8)
+    room = Prompt((ImageSegment(photo, "photo 1"), ImageSegment(photo, "photo 2")))
+    prompts = [Prompt((TextSegment(ASKED),)), room, Prompt((TextSegment("a white sphere"),))]
+    nano = Nano(folder, refuse=False)
+    familiarity.Familiarity(torch.zeros(32), torch.eye(32), 1e6, 0.0).save(folder)
+    rolled = nano.roll_out_tokens(prompts, count=32, temperature=1.0, seeds=[1, 2, 3])
+    assert [one.grid for one in rolled] == [(4, 4), (8, 4), (4, 4)]

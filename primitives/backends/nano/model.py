@@ -132,9 +132,10 @@ class Nano:
                 f"the nano model's weights in {self.folder} do not draw: teach them with"
                 " `python -m nano_omni.training.draw`, or name others: Nano(weights=…)"
             )
-        loaded = (
-            self._loaded if folder == self.folder else files.load(folder, self.device, self.max_bytes, False)
-        )
+        if folder == self.folder and files.knows_photos(folder):
+            loaded = self._loaded
+        else:
+            loaded = files.load(folder, self.device, self.max_bytes, False)
         return Pictures(loaded.reader, loaded.words, _sampling(*self.sampling))
 
     @property
@@ -290,11 +291,19 @@ class Nano:
     ) -> Outcomes[VisualTokens]:
         """What lies to the left and to the right of photo 1: two pictures of 4 x 4 tokens, one above the
         other, always the most probable ones. Without photos the picture that is asked for, 4 x 4 tokens."""
-        if prompts and all(map(is_drawing, prompts)):
-            return self._where_wanted(
-                prompts,
-                lambda asked, of: self._drawer.roll_out(asked, count, temperature, [seeds[i] for i in of]),
-            )
+        of_pictures = [i for i, prompt in enumerate(prompts) if is_drawing(prompt)]
+        of_rooms = [i for i, prompt in enumerate(prompts) if not is_drawing(prompt)]
+        outcomes: list[Any] = [None] * len(prompts)
+        if of_pictures:
+            asked = [prompts[i] for i in of_pictures]
+            rolled = self._sketches(asked, count, temperature, [seeds[i] for i in of_pictures])
+            for i, outcome in zip(of_pictures, rolled, strict=True):
+                outcomes[i] = outcome
+        for i, outcome in zip(of_rooms, self._sides([prompts[i] for i in of_rooms], count), strict=True):
+            outcomes[i] = outcome
+        return outcomes
+
+    def _sides(self, prompts: list[Prompt], count: int) -> list[Any]:
         from nano_omni import views
         from nano_omni.visual import GRID
         from nano_omni.vocabulary import CODES
@@ -331,6 +340,12 @@ class Nano:
             )
             return [InputError(why)] * len(prompts)
         return self._where_wanted(prompts, lambda asked, of: self._drawer.draw(asked, [seeds[i] for i in of]))
+
+    def _sketches(self, prompts: list[Prompt], count: int, temperature: float, seeds: list[int]) -> list[Any]:
+        return self._where_wanted(
+            prompts,
+            lambda asked, of: self._drawer.roll_out(asked, count, temperature, [seeds[i] for i in of]),
+        )
 
     def _plans(
         self, kind: str, prompts: list[Prompt], most: int, temperature: float, seeds: list[int]

@@ -38,6 +38,11 @@ def drawing(weights: str | Path | None) -> Path | None:
     return others if weights is None and _draws(others) else None
 
 
+def knows_photos(folder: Path) -> bool:
+    """Whether there is what tells photos that the model knows from others: only answering needs it."""
+    return (folder / FILES[-1]).is_file()
+
+
 def _draws(folder: Path) -> bool:
     try:
         held = json.loads((folder / "config.json").read_text(encoding="utf-8"))
