@@ -1,0 +1,277 @@
+"""How often the verifier is right: its thresholds from validation renders, its errors on test renders.
+
+Both kinds of error are counted. Renders that show their prompt must pass; renders in which one thing is wrong
+must not: an object in another colour or shape, one taken away, one too many, a relation turned round, the
+picture of another prompt.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..data import split_seeds
+from ..verifier import SIDE, Detector, Limits, Verifier
+from ..world.camera import intrinsics
+from ..world.prompts import MOST, RELATIONS, Composition, Found, Group, Staged, Verdict, draw, judge, stage
+from ..world.prompts.chances import Maybe
+from ..world.randomness import uniform
+from ..world.render import render, to_uint8
+from ..world.scene import COLOURS, SHAPES, furnish
+from .spoiling import spoil
+
+Wrong = Literal["another prompt", "recoloured", "reshaped", "taken away", "one too many", "turned round"]
+_TURNED = dict(zip(RELATIONS, ("right of", "left of", "behind", "in front of"), strict=True))
+_BEARING, _DISTANCE = 0.08, 0.2  # radians and log metres within which a candidate is taken for an object
+_BATCH = 400
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures (N, 3, SIDE, SIDE) uint8 that were made for prompts, and what they truly show."""
+
+    compositions: list[Composition]
+    pictures: Tensor
+    found: list[list[Found]]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return [judge(c, found) for c, found in zip(self.compositions, self.found, strict=True)]
+
+
+@torch.no_grad()
+def shown(split: str, start: int, count: int, wrong: Wrong | None = None, texture: str = "plain") -> Shown:
+    """Pictures for the prompts of `count` seeds, right or wrong in one way; those that cannot be so wrong, or
+    whose objects found no place, are left out. Every other prompt has up to four objects, or up to six."""
+    seeds = split_seeds(split, start, count)
+    asked = [
+        (few, many)[i % 2] for i, (few, many) in enumerate(zip(draw(seeds), draw(seeds, MOST), strict=True))
+    ]
+    staged, kept = _staged(asked, seeds, wrong, texture)
+    views = render(staged.scene, staged.c2w, intrinsics(SIDE, SIDE), SIDE, SIDE)
+    pictures = to_uint8(views.images[:, 0]).permute(0, 3, 1, 2)
+    chosen = kept.nonzero()[:, 0].tolist()
+    return Shown([asked[i] for i in chosen], pictures[kept].contiguous(), [staged.found(i) for i in chosen])
+
+
+def _staged(
+    asked: list[Composition], seeds: Tensor, wrong: Wrong | None, texture: str
+) -> tuple[Staged, Tensor]:
+    """Rooms for the prompts, and which of them are as wanted (B,)."""
+    lots = (uniform(seeds, "verifying.lot", 1)[:, 0] * 997).long().tolist()
+    other = asked
+    if wrong == "another prompt":
+        other = [*asked[1:], asked[0]]
+    elif wrong == "one too many":
+        other = [_more(c, lot) for c, lot in zip(asked, lots, strict=True)]
+    elif wrong == "turned round":
+        other = [_turned(c, lot) for c, lot in zip(asked, lots, strict=True)]
+    staged = stage(other, seeds, texture)
+    if wrong in ("recoloured", "reshaped", "taken away"):
+        staged = _changed(staged, lots, wrong)
+    kept = staged.valid
+    if wrong is not None:
+        verdicts = [judge(c, staged.found(i)) for i, c in enumerate(asked)]
+        kept = kept & torch.tensor([not verdict.success for verdict in verdicts])
+    return staged, kept
+
+
+def _more(composition: Composition, lot: int) -> Composition:
+    """With one object more, of a group's kind or of a kind of its own; as it is, where the room is full."""
+    groups = list(composition.groups)
+    if sum(group.count for group in groups) == MOST:
+        return composition
+    k = lot % (len(groups) + 1)
+    if k < len(groups):
+        groups[k] = Group(groups[k].count + 1, groups[k].kind)
+    else:
+        free = [kind for kind in range(len(COLOURS) * len(SHAPES)) if kind not in {g.kind for g in groups}]
+        groups.append(Group(1, free[lot % len(free)]))
+    return Composition(tuple(groups), composition.relations)
+
+
+def _turned(composition: Composition, lot: int) -> Composition:
+    """With one relation the other way round; as it is, where there is none."""
+    relations = list(composition.relations)
+    if relations:
+        a, relation, b = relations[lot % len(relations)]
+        relations[lot % len(relations)] = (a, _TURNED[relation], b)
+    return Composition(composition.groups, tuple(relations))
+
+
+def _changed(staged: Staged, lots: Sequence[int], wrong: Wrong) -> Staged:
+    """With one object in another colour or shape, or without it; all else stays where it is."""
+    scene = staged.scene
+    present, colour, shape = scene.present.clone(), scene.colour.clone(), scene.shape.clone()
+    for i, lot in enumerate(lots):
+        k = lot % int(present[i].sum())
+        if wrong == "taken away":
+            present[i, k] = False
+        elif wrong == "recoloured":
+            colour[i, k] = (colour[i, k] + 1 + lot // MOST % (len(COLOURS) - 1)) % len(COLOURS)
+        else:
+            shape[i, k] = (shape[i, k] + 1 + lot // MOST % (len(SHAPES) - 1)) % len(SHAPES)
+    kind = colour * len(SHAPES) + shape
+    return replace(staged, scene=furnish(scene, present, kind, scene.radius, scene.position))
+
+
+# ---------------------------------------------------------------------------------------- thresholds
+
+
+def set_limits(detector: Detector, count: int = 3000) -> Limits:
+    """From validation renders, half of them spoiled: how the detector's certainty is to be read, how far off
+    its bearings and distances are, and the threshold that gets most pictures wholly right."""
+    plain = Verifier(detector)
+    right = [
+        shown("val", at, _BATCH, texture=("plain", "bare")[k % 2])
+        for k, at in enumerate(range(0, count, _BATCH))
+    ]
+    pictures = torch.cat([some.pictures for some in right])
+    found = [one for some in right for one in some.found]
+    generator = torch.Generator().manual_seed(0)
+    rough = (spoil(pictures.float() / 255, generator) * 255).round().to(torch.uint8)
+    candidates = plain.maybe(rough)
+    matched = [_matched(some, true) for some, true in zip(candidates, found, strict=True)]
+    pairs = [(one, true) for some in matched for one, true in some]
+    logits = torch.logit(torch.tensor([one.there for one, _ in pairs]).clamp(1e-6, 1 - 1e-6))
+    there = torch.tensor([float(true is not None) for _, true in pairs])
+    slope, offset = _fit(logits, there)
+    near = [(one, true) for one, true in pairs if true is not None]
+    bearing = _deviation([one.bearing - true.bearing for one, true in near])
+    distance = _deviation([math.log(one.distance / true.distance) for one, true in near])
+    judges = Verifier(detector, Limits(0.5, slope, offset, bearing, distance))
+    asked = [c for some in right for c in some.compositions]
+    seen = judges.maybe(pictures)
+
+    def passed(least: float) -> int:
+        kept = ([one.found for one in some if one.there >= least] for some in seen)
+        return sum(judge(c, one).success for c, one in zip(asked, kept, strict=True))
+
+    counted = {k / 20: passed(k / 20) for k in range(2, 19)}
+    most = max(counted.values())
+    best = [least for least, n in counted.items() if n == most]
+    return replace(judges.limits, least=best[len(best) // 2])
+
+
+def _matched(candidates: Sequence[Maybe], true: Sequence[Found]) -> list[tuple[Maybe, Found | None]]:
+    """Each candidate with the object it stands for, the most probable ones first; an object has one."""
+    left = list(true)
+    pairs: list[tuple[Maybe, Found | None]] = []
+    for one in candidates:
+
+        def away(other: Found, one: Maybe = one) -> float:
+            far = abs(math.log(one.distance / max(other.distance, 1e-3))) / _DISTANCE
+            return max(abs(one.bearing - other.bearing) / _BEARING, far)
+
+        nearest = min(left, key=away, default=None)
+        if nearest is not None and away(nearest) > 1:
+            nearest = None
+        if nearest is not None:
+            left.remove(nearest)
+        pairs.append((one, nearest))
+    return pairs
+
+
+def _fit(logits: Tensor, there: Tensor) -> tuple[float, float]:
+    """Slope and offset of the logistic regression of `there` on logits (Platt, 1999)."""
+    numbers = torch.tensor([1.0, 0.0], requires_grad=True)
+    optimizer = torch.optim.LBFGS([numbers], max_iter=50)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        wrong = torch.nn.functional.binary_cross_entropy_with_logits(numbers[0] * logits + numbers[1], there)
+        wrong.backward()
+        return wrong.item()
+
+    optimizer.step(step)
+    slope, offset = numbers.tolist()
+    return slope, offset
+
+
+def _deviation(errors: Sequence[float]) -> float:
+    """Of a normal distribution with these quartiles: a few that are far off do not count."""
+    return max(1e-3, torch.tensor(errors).abs().median().item() / 0.6745)
+
+
+# ------------------------------------------------------------------------------------------- counting
+
+
+def measure(judge_: Verifier, count: int = 3000, redrawn: Callable[[Tensor], Tensor] | None = None) -> dict:
+    """On test renders: shares of pictures judged rightly, in percent, with 95 % intervals (Wilson). `right`:
+    shown as asked, and said so; `wrong`: one thing wrong, and said so; `exact`: every atom and the number of
+    extras as they are. redrawn: see `training.verifier.train`."""
+    clean = _all("test", count)
+    truths = clean.verdicts
+    said = judge_.verdicts(clean.pictures, clean.compositions)
+    right = [verdict.success for verdict in said]
+    sizes = [sum(group.count for group in c.groups) for c in clean.compositions]
+    report = {
+        "right": share(right),
+        "right, by number of objects": {
+            str(n): share([one for one, size in zip(right, sizes, strict=True) if size == n])
+            for n in sorted(set(sizes))
+        },
+        "atoms": _atoms(clean.compositions, said, truths),
+        "no extras seen": share([not verdict.extras for verdict in said]),
+    }
+    generator = torch.Generator().manual_seed(1)
+    for name, how in (("spoiled", None), ("through the autoencoder", redrawn)):
+        if name == "spoiled" or how is not None:
+            floats = clean.pictures.float() / 255
+            changed = spoil(floats, generator) if how is None else how(floats)
+            verdicts = judge_.verdicts((changed * 255).round().to(torch.uint8), clean.compositions)
+            report[f"right, {name}"] = share([verdict.success for verdict in verdicts])
+    bare = _all("test", count // 3, texture="bare")
+    report["right, bare paint"] = share(
+        [verdict.success for verdict in judge_.verdicts(bare.pictures, bare.compositions)]
+    )
+    report["wrong"], report["wrong, exact"] = {}, {}
+    for wrong in get_args(Wrong):
+        some = _all("test", count // 3, wrong)
+        verdicts = judge_.verdicts(some.pictures, some.compositions)
+        report["wrong"][wrong] = share([not verdict.success for verdict in verdicts])
+        exact = [a == b for a, b in zip(verdicts, some.verdicts, strict=True)]
+        report["wrong, exact"][wrong] = share(exact)
+    return report | {"limits": {name: round(value, 4) for name, value in vars(judge_.limits).items()}}
+
+
+def _all(split: str, count: int, wrong: Wrong | None = None, texture: str = "plain") -> Shown:
+    parts = list(_parts(split, count, wrong, texture))
+    return Shown(
+        [c for part in parts for c in part.compositions],
+        torch.cat([part.pictures for part in parts]),
+        [one for part in parts for one in part.found],
+    )
+
+
+def _parts(split: str, count: int, wrong: Wrong | None, texture: str) -> Iterator[Shown]:
+    for at in range(0, count, _BATCH):
+        yield shown(split, at, min(_BATCH, count - at), wrong, texture)
+
+
+def _atoms(asked: Sequence[Composition], said: Sequence[Verdict], true: Sequence[Verdict]) -> dict[str, dict]:
+    """Shares of atoms judged rightly, by skill."""
+    agreed: dict[str, list[bool]] = {}
+    for c, one, other in zip(asked, said, true, strict=True):
+        for atom, a, b in zip(c.atoms(), one.holds, other.holds, strict=True):
+            agreed.setdefault(atom.skill, []).append(a == b)
+    return {skill: share(some) for skill, some in agreed.items()}
+
+
+def share(of: Sequence[bool]) -> dict[str, float | int]:
+    """In percent, with its 95 % interval (Wilson, 1927)."""
+    n, z = len(of), 1.96
+    if not n:
+        return {"n": 0}
+    p = sum(of) / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return {
+        "share": round(100 * p, 2),
+        "low": round(100 * (middle - half), 2),
+        "high": round(100 * (middle + half), 2),
+        "n": n,
+    }
