@@ -10,6 +10,7 @@ that the model drew. `verifier.json` holds how often it is right on renders it h
 `python -m nano_omni.training.verifier` trains it anew and measures it.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -199,6 +200,11 @@ def load(path: Path) -> Verifier:
 def verifier() -> Verifier:
     """The one that comes along, on the CPU."""
     return load(FILE)
+
+
+def measured() -> dict:
+    """What was measured of the one that comes along: see `training.verifying.measure`."""
+    return json.loads(FILE.with_suffix(".json").read_text())
 
 
 def _as_many(pictures: Tensor, compositions: Sequence[Composition]) -> None:

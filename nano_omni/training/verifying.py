@@ -3,20 +3,25 @@
 Both kinds of error are counted. Renders that show their prompt must pass; renders in which one thing is wrong
 must not: an object in another colour or shape, one taken away, one too many, a relation turned round, the
 picture of another prompt.
+
+`python -m nano_omni.training.verifying` counts them anew for the verifier that comes along.
 """
 
+import argparse
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..data import split_seeds
-from ..verifier import SIDE, Detector, Limits, Verifier
+from ..verifier import FILE, SIDE, Detector, Limits, Verifier, load
 from ..world.camera import intrinsics
-from ..world.prompts import MOST, RELATIONS, Composition, Found, Group, Staged, Verdict, draw, judge, stage
+from ..world.prompts import MOST, Composition, Found, Group, Staged, Verdict, draw, judge, stage
 from ..world.prompts.chances import Maybe
 from ..world.randomness import uniform
 from ..world.render import render, to_uint8
@@ -24,7 +29,7 @@ from ..world.scene import COLOURS, SHAPES, furnish
 from .spoiling import spoil
 
 Wrong = Literal["another prompt", "recoloured", "reshaped", "taken away", "one too many", "turned round"]
-_TURNED = dict(zip(RELATIONS, ("right of", "left of", "behind", "in front of"), strict=True))
+_TURNED = {"left of": "right of", "right of": "left of", "in front of": "behind", "behind": "in front of"}
 _BEARING, _DISTANCE = 0.08, 0.2  # radians and log metres within which a candidate is taken for an object
 _BATCH = 400
 
@@ -228,13 +233,18 @@ def measure(judge_: Verifier, count: int = 3000, redrawn: Callable[[Tensor], Ten
     report["right, bare paint"] = share(
         [verdict.success for verdict in judge_.verdicts(bare.pictures, bare.compositions)]
     )
-    report["wrong"], report["wrong, exact"] = {}, {}
+    report["TIFA-GM, right"] = _tifa(judge_, clean)
+    refused: dict[str, list[bool]] = {}
+    report["wrong"], report["wrong, exact"], report["TIFA-GM, wrong"] = {}, {}, {}
     for wrong in get_args(Wrong):
         some = _all("test", count // 3, wrong)
         verdicts = judge_.verdicts(some.pictures, some.compositions)
-        report["wrong"][wrong] = share([not verdict.success for verdict in verdicts])
+        refused[wrong] = [not verdict.success for verdict in verdicts]
+        report["wrong"][wrong] = share(refused[wrong])
         exact = [a == b for a, b in zip(verdicts, some.verdicts, strict=True)]
         report["wrong, exact"][wrong] = share(exact)
+        report["TIFA-GM, wrong"][wrong] = _tifa(judge_, some)
+    report["wrong, all"] = share([one for some in refused.values() for one in some])
     return report | {"limits": {name: round(value, 4) for name, value in vars(judge_.limits).items()}}
 
 
@@ -250,6 +260,13 @@ def _all(split: str, count: int, wrong: Wrong | None = None, texture: str = "pla
 def _parts(split: str, count: int, wrong: Wrong | None, texture: str) -> Iterator[Shown]:
     for at in range(0, count, _BATCH):
         yield shown(split, at, min(_BATCH, count - at), wrong, texture)
+
+
+def _tifa(judge_: Verifier, some: Shown) -> float:
+    """100 x the mean over pictures of the geometric mean of the probabilities of their atoms."""
+    sure = judge_.chances(some.pictures, some.compositions)
+    means = [math.exp(sum(math.log(max(p, 1e-12)) for p in each) / len(each)) for each in sure]
+    return round(100 * sum(means) / len(means), 2)
 
 
 def _atoms(asked: Sequence[Composition], said: Sequence[Verdict], true: Sequence[Verdict]) -> dict[str, dict]:
@@ -275,3 +292,23 @@ def share(of: Sequence[bool]) -> dict[str, float | int]:
         "high": round(100 * (middle + half), 2),
         "n": n,
     }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    from .verifier import redrawing
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--weights", type=Path, default=FILE)
+    parser.add_argument("--pictures", type=int, default=3000)
+    parser.add_argument("--redraw", action="store_true", help="also show pictures through the autoencoder")
+    asked = parser.parse_args(arguments)
+    file = asked.weights.with_suffix(".json")
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    report = measure(load(asked.weights), asked.pictures, redrawing() if asked.redraw else None)
+    report |= {name: before[name] for name in ("training",) if name in before}
+    file.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -198,14 +198,15 @@ def ablate(
         with waiting("getting ready …"):
             executor = _executor(setup, brought, problems)
             score = None if scorer is None else _scorer(scorer)
-            proposed = None if rows or policy is not None else proposed_by(problem, brought.problems)
+            proposed, usual = proposed_by(problem, brought.problems)
+            proposed = None if rows or policy is not None else proposed
         with counting(f"measuring {n} problems …") as tell, aside():
             table = measure(
                 executor,
                 problems,
                 rows if proposed is None else possible_rows(executor, proposed),
                 scorer=score,
-                column=column,
+                column=column or usual,
                 compare=[pair_of(text, rows if proposed is None else proposed) for text in compare or ()],
                 contributions=contributions,
                 faults=faults,

@@ -1,7 +1,7 @@
-"""Problem sets by what they are for: the one for a task, and the rows that one proposes.
+"""Problem sets by what they are for: the one for a task, and what one proposes to measure.
 
-A set may have two attributes beside `many`: `tasks`, those it is made for, and `rows`, context sets by name
-that are worth measuring on it, as `ablate` takes them.
+A set may have three attributes beside `many`: `tasks`, those it is made for; `rows`, context sets by name
+that are worth measuring on it, as `ablate` takes them; `column`, the key of its metadata to group by.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def set_of(name: str | None, task: str | None, own: Mapping[str, Any]) -> str:
     return fitting[0]
 
 
-def proposed_by(name: str, own: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The rows that a problem set proposes, its attribute `rows`: calls by name."""
-    return getattr(own[name] if name in own else load("problems", name), "rows", None)
+def proposed_by(name: str, own: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str | None]:
+    """The rows and the column that a problem set proposes."""
+    made = own[name] if name in own else load("problems", name)
+    return getattr(made, "rows", None), getattr(made, "column", None)
