@@ -161,10 +161,11 @@ class Verifier:
         device = next(self.detector.parameters()).device
         found: list[list[Maybe]] = []
         for some in pictures.split(_CHUNK):
-            found += self._candidates(self.detector(some.to(device).float() / 255))
+            found += self.read(self.detector(some.to(device).float() / 255))
         return found
 
-    def _candidates(self, maps: Maps) -> list[list[Maybe]]:
+    def read(self, maps: Maps) -> list[list[Maybe]]:
+        """What the maps of pictures say is where: peaks, at most MOST a picture, the most probable first."""
         logit = maps.middle  # (N, C, C)
         peak = logit == F.max_pool2d(logit[:, None], 3, stride=1, padding=1)[:, 0]
         there = torch.sigmoid(self.limits.slope * logit + self.limits.offset)

@@ -107,7 +107,7 @@ def draw(start: int, count: int, compiled: bool = False) -> Labels:
 
 
 def batches(batch: int, several: int = 512, compiled: bool = False) -> Iterator[Labels]:
-    """For ever, none twice."""
+    """For ever, none twice; `several` are drawn at a time."""
     start = 0
     while True:
         drawn = draw(start, several, compiled)
@@ -147,9 +147,11 @@ def train(
     compiled: bool = True,
     redrawn: Callable[[Tensor], Tensor] | None = None,
     say: Say = print,
+    several: int = 512,
+    every: int = 50,
 ) -> tuple[Detector, list[dict[str, float]]]:
-    """A detector, and its losses every 50 steps. redrawn: pictures (N, 3, SIDE, SIDE) in 0..1 as somebody
-    else draws them again, an autoencoder's."""
+    """A detector, and its losses `every` so many steps. redrawn: pictures (N, 3, SIDE, SIDE) in 0..1 as
+    somebody else draws them again, an autoencoder's; several: pictures that are drawn at a time."""
     torch.manual_seed(seed)
     detector = Detector().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     inner, rest = [], []
@@ -157,7 +159,7 @@ def train(
         (inner if p.dim() > 1 and not name.startswith(("enter", "leave")) else rest).append(p)
     optimizers = Muon(inner, lr=0.01), torch.optim.AdamW(rest, lr=3e-3, weight_decay=0.0)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    source, generator = batches(batch, compiled=compiled), torch.Generator().manual_seed(seed)
+    source, generator = batches(batch, several, compiled), torch.Generator().manual_seed(seed)
     begun, curve = time.monotonic(), []
     for step in range(steps):
         true = next(source)
@@ -171,7 +173,7 @@ def train(
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * share
             optimizer.step()
-        if step % 50 == 49:
+        if step % every == every - 1:
             curve.append({"step": step + 1, "seconds": round(time.monotonic() - begun, 1)})
             curve[-1] |= {name: round(value.item(), 4) for name, value in found.items()}
             say("  ".join(f"{name} {value:g}" for name, value in curve[-1].items()))

@@ -1,9 +1,6 @@
 """A scorer, checked: whatever it gives is a number from 0 to 1, or an error that says whose fault it is.
 
-A scorer that looks at several sides of an output has an attribute `parts`, their names, and returns a
-mapping: "score", and each part, None where a problem has no such side. It is asked with None in place of an
-output where there is none, to say which parts would have applied. A text `about`, or a function that gives
-one, says what the scores rest on and stands under the table.
+A scorer may have `parts` and an `about`, see `unroller.scorers.with_parts`.
 """
 
 from __future__ import annotations

@@ -18,12 +18,27 @@ from primitives.backends.nano.prompt_set import composition_of
 from unroller.arrays import to_numpy
 from unroller.faults import ContractError, ProblemError
 from unroller.problem import Problem
+from unroller.scorers import with_parts
 from unroller.values import Image
 
 SKILLS = ("object", "attribute", "count", "position")
 PARTS = (*SKILLS, "whole prompt", "no extras")
 
 
+def about() -> str:
+    """How often the verifier itself is right."""
+    from nano_omni.verifier import measured
+
+    held = measured()
+    right, wrong = held["right"], held["wrong"]
+    least = min(wrong, key=lambda name: wrong[name]["share"])
+    return (
+        f"The verifier passes {_percent(right)} of true renders and refuses {_percent(held['wrong, all'])} of"
+        f" those with one thing wrong (least: {least}, {_percent(wrong[least])})"
+    )
+
+
+@with_parts(*PARTS, about=about)
 def generation(problem: Problem, output: Any) -> dict[str, float | None]:
     """TIFA-GM: the geometric mean of the probabilities of the prompt's atoms.
 
@@ -41,6 +56,7 @@ def generation(problem: Problem, output: Any) -> dict[str, float | None]:
     return _scored(asked, sure, mean, verdict.success, not verdict.extras)
 
 
+@with_parts(*PARTS, about=about)
 def whole_prompt(problem: Problem, output: Any) -> dict[str, float | None]:
     """1 where the picture meets every atom of its prompt and shows nothing else, else 0.
 
@@ -53,24 +69,6 @@ def whole_prompt(problem: Problem, output: Any) -> dict[str, float | None]:
     verdict = _judge().verdicts(pictures_of([output]), [asked])[0]
     holds = [float(one) for one in verdict.holds]
     return _scored(asked, holds, float(verdict.success), verdict.success, not verdict.extras)
-
-
-def about() -> str:
-    """How often the verifier itself is right."""
-    from nano_omni.verifier import measured
-
-    held = measured()
-    right, wrong = held["right"], held["wrong"]
-    least = min(wrong, key=lambda name: wrong[name]["share"])
-    return (
-        f"The verifier passes {_percent(right)} of true renders and refuses {_percent(held['wrong, all'])} of"
-        f" those with one thing wrong (least: {least}, {_percent(wrong[least])})"
-    )
-
-
-for _scorer in (generation, whole_prompt):
-    _scorer.parts = PARTS  # type: ignore[attr-defined]
-    _scorer.about = about  # type: ignore[attr-defined]
 
 
 def asked_of(problem: Problem) -> Any:
