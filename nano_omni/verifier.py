@@ -12,7 +12,7 @@ that the model drew. `verifier.json` holds how often it is right on renders it h
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -136,20 +136,24 @@ class Verifier:
 
     def look(self, pictures: Tensor) -> list[list[Found]]:
         """What is in each picture. Raises ValueError for pictures of another size or type."""
-        return [
-            [one.found for one in some if one.there >= self.limits.least] for some in self.maybe(pictures)
-        ]
+        return [self._found(some) for some in self.maybe(pictures)]
 
     def verdicts(self, pictures: Tensor, compositions: Sequence[Composition]) -> list[Verdict]:
         """Which atoms of its composition each picture meets, and how many objects it shows besides."""
-        _as_many(pictures, compositions)
-        return [judge(c, found) for c, found in zip(compositions, self.look(pictures), strict=True)]
+        return [judge(c, self._found(some)) for c, some in self._each(pictures, compositions)]
 
     def chances(self, pictures: Tensor, compositions: Sequence[Composition]) -> list[tuple[float, ...]]:
         """The probability of each atom of its composition, for each picture."""
-        _as_many(pictures, compositions)
-        blur = self.limits.bearing, self.limits.distance
-        return [chances(c, some, blur) for c, some in zip(compositions, self.maybe(pictures), strict=True)]
+        return [chances(c, some, self._blur) for c, some in self._each(pictures, compositions)]
+
+    def judged(
+        self, pictures: Tensor, compositions: Sequence[Composition]
+    ) -> list[tuple[Verdict, tuple[float, ...]]]:
+        """Verdicts and chances, with one look."""
+        return [
+            (judge(c, self._found(some)), chances(c, some, self._blur))
+            for c, some in self._each(pictures, compositions)
+        ]
 
     @torch.no_grad()
     def maybe(self, pictures: Tensor) -> list[list[Maybe]]:
@@ -182,6 +186,20 @@ class Verifier:
             for values in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
+    def _each(
+        self, pictures: Tensor, compositions: Sequence[Composition]
+    ) -> Iterator[tuple[Composition, list[Maybe]]]:
+        if len(pictures) != len(compositions):
+            raise ValueError(f"{len(pictures)} pictures and {len(compositions)} compositions")
+        return zip(compositions, self.maybe(pictures), strict=True)
+
+    def _found(self, some: Sequence[Maybe]) -> list[Found]:
+        return [one.found for one in some if one.there >= self.limits.least]
+
+    @property
+    def _blur(self) -> tuple[float, float]:
+        return self.limits.bearing, self.limits.distance
+
     def save(self, path: Path) -> None:
         """Weights as bfloat16, and the limits."""
         weights = {name: value.bfloat16().contiguous() for name, value in self.detector.state_dict().items()}
@@ -206,8 +224,3 @@ def verifier() -> Verifier:
 def measured() -> dict:
     """What was measured of the one that comes along: see `training.verifying.measure`."""
     return json.loads(FILE.with_suffix(".json").read_text())
-
-
-def _as_many(pictures: Tensor, compositions: Sequence[Composition]) -> None:
-    if len(pictures) != len(compositions):
-        raise ValueError(f"{len(pictures)} pictures and {len(compositions)} compositions")

@@ -181,7 +181,8 @@ def train(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from .verifying import measure, set_limits
+    from .limits import set_limits
+    from .verifying import measure
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=1800)

@@ -1,4 +1,4 @@
-"""How often the verifier is right: its thresholds from validation renders, its errors on test renders.
+"""How often the verifier is right: its errors on test renders.
 
 Both kinds of error are counted. Renders that show their prompt must pass; renders in which one thing is wrong
 must not: an object in another colour or shape, one taken away, one too many, a relation turned round, the
@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from ..data import split_seeds
-from ..verifier import FILE, SIDE, Detector, Limits, Verifier, load
+from ..verifier import FILE, SIDE, Verifier, load
 from ..world.camera import intrinsics
 from ..world.prompts import MOST, Composition, Found, Group, Staged, Verdict, draw, judge, stage
-from ..world.prompts.chances import Maybe
 from ..world.randomness import uniform
 from ..world.render import render, to_uint8
 from ..world.scene import COLOURS, SHAPES, furnish
@@ -30,8 +29,7 @@ from .spoiling import spoil
 
 Wrong = Literal["another prompt", "recoloured", "reshaped", "taken away", "one too many", "turned round"]
 _TURNED = {"left of": "right of", "right of": "left of", "in front of": "behind", "behind": "in front of"}
-_BEARING, _DISTANCE = 0.08, 0.2  # radians and log metres within which a candidate is taken for an object
-_BATCH = 400
+BATCH = 400  # pictures drawn at a time
 
 
 @dataclass(frozen=True)
@@ -123,87 +121,6 @@ def _changed(staged: Staged, lots: Sequence[int], wrong: Wrong) -> Staged:
     return replace(staged, scene=furnish(scene, present, kind, scene.radius, scene.position))
 
 
-# ---------------------------------------------------------------------------------------- thresholds
-
-
-def set_limits(detector: Detector, count: int = 3000) -> Limits:
-    """From validation renders, half of them spoiled: how the detector's certainty is to be read, how far off
-    its bearings and distances are, and the threshold that gets most pictures wholly right."""
-    plain = Verifier(detector)
-    right = [
-        shown("val", at, _BATCH, texture=("plain", "bare")[k % 2])
-        for k, at in enumerate(range(0, count, _BATCH))
-    ]
-    pictures = torch.cat([some.pictures for some in right])
-    found = [one for some in right for one in some.found]
-    generator = torch.Generator().manual_seed(0)
-    rough = (spoil(pictures.float() / 255, generator) * 255).round().to(torch.uint8)
-    candidates = plain.maybe(rough)
-    matched = [_matched(some, true) for some, true in zip(candidates, found, strict=True)]
-    pairs = [(one, true) for some in matched for one, true in some]
-    logits = torch.logit(torch.tensor([one.there for one, _ in pairs]).clamp(1e-6, 1 - 1e-6))
-    there = torch.tensor([float(true is not None) for _, true in pairs])
-    slope, offset = _fit(logits, there)
-    near = [(one, true) for one, true in pairs if true is not None]
-    bearing = _deviation([one.bearing - true.bearing for one, true in near])
-    distance = _deviation([math.log(one.distance / true.distance) for one, true in near])
-    judges = Verifier(detector, Limits(0.5, slope, offset, bearing, distance))
-    asked = [c for some in right for c in some.compositions]
-    seen = judges.maybe(pictures)
-
-    def passed(least: float) -> int:
-        kept = ([one.found for one in some if one.there >= least] for some in seen)
-        return sum(judge(c, one).success for c, one in zip(asked, kept, strict=True))
-
-    counted = {k / 20: passed(k / 20) for k in range(2, 19)}
-    most = max(counted.values())
-    best = [least for least, n in counted.items() if n == most]
-    return replace(judges.limits, least=best[len(best) // 2])
-
-
-def _matched(candidates: Sequence[Maybe], true: Sequence[Found]) -> list[tuple[Maybe, Found | None]]:
-    """Each candidate with the object it stands for, the most probable ones first; an object has one."""
-    left = list(true)
-    pairs: list[tuple[Maybe, Found | None]] = []
-    for one in candidates:
-
-        def away(other: Found, one: Maybe = one) -> float:
-            far = abs(math.log(one.distance / max(other.distance, 1e-3))) / _DISTANCE
-            return max(abs(one.bearing - other.bearing) / _BEARING, far)
-
-        nearest = min(left, key=away, default=None)
-        if nearest is not None and away(nearest) > 1:
-            nearest = None
-        if nearest is not None:
-            left.remove(nearest)
-        pairs.append((one, nearest))
-    return pairs
-
-
-def _fit(logits: Tensor, there: Tensor) -> tuple[float, float]:
-    """Slope and offset of the logistic regression of `there` on logits (Platt, 1999)."""
-    numbers = torch.tensor([1.0, 0.0], requires_grad=True)
-    optimizer = torch.optim.LBFGS([numbers], max_iter=50)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        wrong = torch.nn.functional.binary_cross_entropy_with_logits(numbers[0] * logits + numbers[1], there)
-        wrong.backward()
-        return wrong.item()
-
-    optimizer.step(step)
-    slope, offset = numbers.tolist()
-    return slope, offset
-
-
-def _deviation(errors: Sequence[float]) -> float:
-    """Of a normal distribution with these quartiles: a few that are far off do not count."""
-    return max(1e-3, torch.tensor(errors).abs().median().item() / 0.6745)
-
-
-# ------------------------------------------------------------------------------------------- counting
-
-
 def measure(judge_: Verifier, count: int = 3000, redrawn: Callable[[Tensor], Tensor] | None = None) -> dict:
     """On test renders: shares of pictures judged rightly, in percent, with 95 % intervals (Wilson). `right`:
     shown as asked, and said so; `wrong`: one thing wrong, and said so; `exact`: every atom and the number of
@@ -215,6 +132,9 @@ def measure(judge_: Verifier, count: int = 3000, redrawn: Callable[[Tensor], Ten
     sizes = [sum(group.count for group in c.groups) for c in clean.compositions]
     report = {
         "right": share(right),
+        "right, up to four objects": share(
+            [one for one, size in zip(right, sizes, strict=True) if size <= 4]
+        ),
         "right, by number of objects": {
             str(n): share([one for one, size in zip(right, sizes, strict=True) if size == n])
             for n in sorted(set(sizes))
@@ -258,8 +178,8 @@ def _all(split: str, count: int, wrong: Wrong | None = None, texture: str = "pla
 
 
 def _parts(split: str, count: int, wrong: Wrong | None, texture: str) -> Iterator[Shown]:
-    for at in range(0, count, _BATCH):
-        yield shown(split, at, min(_BATCH, count - at), wrong, texture)
+    for at in range(0, count, BATCH):
+        yield shown(split, at, min(BATCH, count - at), wrong, texture)
 
 
 def _tifa(judge_: Verifier, some: Shown) -> float:

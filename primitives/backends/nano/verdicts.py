@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from primitives.backends.nano.prompt_set import composition_of
+from primitives.backends.nano.rooms import one_thread
 from unroller.arrays import to_numpy
 from unroller.faults import ContractError, ProblemError
 from unroller.problem import Problem
@@ -30,11 +31,12 @@ def about() -> str:
     from nano_omni.verifier import measured
 
     held = measured()
-    right, wrong = held["right"], held["wrong"]
+    few, wrong = held["right, up to four objects"], held["wrong"]
     least = min(wrong, key=lambda name: wrong[name]["share"])
     return (
-        f"The verifier passes {_percent(right)} of true renders and refuses {_percent(held['wrong, all'])} of"
-        f" those with one thing wrong (least: {least}, {_percent(wrong[least])})"
+        f"The verifier passes {_percent(few)} of true renders of up to four objects,"
+        f" {_percent(held['right'])} of up to six, and refuses {_percent(held['wrong, all'])} of those with one"
+        f" thing wrong (least: {least}, {_percent(wrong[least])})"
     )
 
 
@@ -50,8 +52,7 @@ def generation(problem: Problem, output: Any) -> dict[str, float | None]:
     asked = asked_of(problem)
     if output is None:
         return _scored(asked, [0.0] * len(asked.atoms()), 0.0, False, False)
-    judge, picture = _judge(), pictures_of([output])
-    sure, verdict = judge.chances(picture, [asked])[0], judge.verdicts(picture, [asked])[0]
+    verdict, sure = _judged(output, asked)
     mean = math.exp(sum(math.log(max(p, 1e-12)) for p in sure) / len(sure))
     return _scored(asked, sure, mean, verdict.success, not verdict.extras)
 
@@ -66,7 +67,7 @@ def whole_prompt(problem: Problem, output: Any) -> dict[str, float | None]:
     asked = asked_of(problem)
     if output is None:
         return _scored(asked, [0.0] * len(asked.atoms()), 0.0, False, False)
-    verdict = _judge().verdicts(pictures_of([output]), [asked])[0]
+    verdict, _ = _judged(output, asked)
     holds = [float(one) for one in verdict.holds]
     return _scored(asked, holds, float(verdict.success), verdict.success, not verdict.extras)
 
@@ -125,10 +126,13 @@ def _scored(
     return {"score": score, **parts, "whole prompt": float(whole), "no extras": float(alone)}
 
 
-def _judge() -> Any:
+def _judged(output: Any, asked: Any) -> tuple[Any, tuple[float, ...]]:
+    """The verdict on a picture, and the chances of the atoms."""
     from nano_omni.verifier import verifier
 
-    return verifier()
+    pictures = pictures_of([output])
+    with one_thread():
+        return verifier().judged(pictures, [asked])[0]
 
 
 def _percent(share: dict[str, Any]) -> str:
