@@ -4,19 +4,40 @@
 
 The truth stands in the problem's metadata: `metadata["truth"]["answer"]`, the text of the right choice, and
 `metadata["truth"]["pose"]`, six numbers. Ours are registered like anybody's, in the group `unroller.scorers`.
+
+A score that has several sides says which, and gives a mapping of them; each is a column of an ablation:
+
+    @with_parts("object", "position", about="by a detector that is right on 98 % of true renders")
+    def drawn(problem, output):
+        return {"score": 0.8, "object": 1.0, "position": None}      # None: this problem has no such side
+
+Where there is no output it is asked with None, to say which sides there would have been.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from unroller.faults import ContractError, ProblemError
 from unroller.problem import Problem
 from unroller.values import Answer, CameraPose, pose_errors
 
+Scored = TypeVar("Scored", bound=Callable[..., Any])
+
 AUC_DEGREES = 30.0
 """The error at which the score of a pose reaches 0."""
+
+
+def with_parts(*parts: str, about: str | Callable[[], str] = "") -> Callable[[Scored], Scored]:
+    """A scorer with these sides; about: what its scores rest on, a sentence that stands under a table."""
+
+    def mark(scorer: Scored) -> Scored:
+        for name, value in (("parts", parts), ("about", about)):
+            setattr(scorer, name, value)
+        return scorer
+
+    return mark
 
 
 def choice(problem: Problem, output: Any) -> float:

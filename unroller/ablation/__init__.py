@@ -13,7 +13,7 @@
 A row is a set of context: calls in order, or any policy. Every row goes over the same problems, through one
 memo, so that what rows share is computed once, and each is compared with the first row problem by problem.
 
-`rows` says what a row is, `measuring` runs it, `bootstrap` has the intervals, `table` is what comes of it,
+`rows` says what a row is, `measuring` runs it, `bootstrap` has the intervals, `tabulating` makes the `table`,
 `plots` draws it.
 """
 
@@ -54,7 +54,7 @@ def ablate(
     problems: Iterable[Problem],
     rows: Mapping[str, Any] | Sequence[Any] | None = None,
     *,
-    scorer: Callable[[Problem, Any], float] | str = "choice",
+    scorer: Callable[[Problem, Any], Any] | str | None = None,
     column: Callable[[Problem], Any] | str | None = None,
     compare: Sequence[tuple[str, str]] = (),
     contributions: str | None = None,
@@ -68,14 +68,16 @@ def ablate(
 
     rows: by name, each a list of calls, a policy, or what `shuffled`, `blank` and `text_only` make; or a
     list of (name, row). None: no context, each call of the executor's policy alone, and all of them (see
-    `default_rows`). scorer: (problem, output) -> a number from 0 to 1, or the name of a registered one.
-    column: what to group problems by, a function of the problem or a key of its metadata ("truth.hops" for
-    one within another); None takes metadata["column"] if every problem has it. compare: pairs of rows
-    (a, b): the gain of a over b. contributions: a row whose entries' leave-one-out and Shapley values
-    are averaged by action, which decodes each problem up to 64 times. faults: a problem in which a call
-    failed counts as "wrong", or by its "answer" all the same; one without an output scores 0 either way, and
-    the cell's `failed` counts both. seed, resamples: of the bootstrap; the seed also chooses whose context
-    shuffled rows get. tell: called with (row, done, total) as problems are done.
+    `default_rows`). scorer: (problem, output) -> a number from 0 to 1, or the name of a registered one; one
+    with `parts` gives a mapping (see `scoring`), and each part is a column after "all". None: the one that is
+    registered under the name of the task, else "choice". column: what to group problems by, a function of
+    the problem or a key of its metadata ("truth.hops" for one within another); None takes metadata["column"]
+    if every problem has it. compare: pairs of rows (a, b): the gain of a over b. contributions: a row whose
+    entries' leave-one-out and Shapley values are averaged by action, which decodes each problem up to 64
+    times. faults: a problem in which a call failed counts as "wrong", or by its "answer" all the same; one
+    without an output scores 0 either way, and the cell's `failed` counts both. seed, resamples: of the
+    bootstrap; the seed also chooses whose context shuffled rows get. tell: called with (row, done, total) as
+    problems are done.
 
     Raises ProblemError (no problems, a name twice, no truth, no such metadata), UnknownName,
     MissingCapability, PolicyError, and ContractError for a scorer that raises or gives no number in 0..1.
@@ -83,8 +85,9 @@ def ablate(
     from unroller.ablation.columns import columns_of
     from unroller.ablation.measuring import measure
     from unroller.ablation.rows import named_rows
-    from unroller.ablation.scoring import scorer_of
-    from unroller.ablation.table import check_pairs, tabulate
+    from unroller.ablation.scoring import scorer_of, usual_scorer
+    from unroller.ablation.table import check_pairs
+    from unroller.ablation.tabulating import tabulate
     from unroller.faults import ProblemError
 
     several = tuple(problems)
@@ -92,9 +95,17 @@ def ablate(
         raise ProblemError("there are no problems: give at least one to measure rows on")
     if resamples < 1:
         raise ProblemError(f"{resamples} resamples make no interval: give 1 or more")
-    score = scorer_of(scorer)
+    score = scorer_of(usual_scorer(several) if scorer is None else scorer)
     columns = columns_of(several, column)
     named = named_rows(default_rows(executor, several[0]) if rows is None else rows)
     check_pairs(compare, contributions, named)
     measured = measure(executor, several, named, score, columns.labels, seed, faults, contributions, tell)
-    return tabulate(measured, columns, compare, seed=seed, resamples=resamples, scorer=score.name)
+    return tabulate(
+        measured,
+        columns,
+        compare,
+        seed=seed,
+        resamples=resamples,
+        scorer=score.name,
+        about=score.about,
+    )

@@ -58,6 +58,11 @@ def estimate(values: Array, means: Array) -> Estimate:
     return Estimate(mean, float(low), float(high))
 
 
+def difference(scores: Array, means: Array, a: int, b: int) -> Estimate:
+    """How much better row a of scores (R, n) is than row b, with `means` of the draws, (resamples, R)."""
+    return estimate(scores[a] - scores[b], means[:, a] - means[:, b])
+
+
 def paired_gain(a: Any, b: Any, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """The mean of a - b over the same problems (n,), with its 95 % paired bootstrap interval."""
     gains = np.asarray(a, np.float64) - np.asarray(b, np.float64)

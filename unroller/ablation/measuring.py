@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from unroller.ablation.rows import Row, donors, reason_against, without_sight
-from unroller.ablation.scoring import Scorer
+from unroller.ablation.scoring import Marks, Scorer
 from unroller.ablation.shares import Shares, Sharing
 from unroller.cost import Cost
 from unroller.faults import Fault, ProblemError
@@ -37,13 +37,15 @@ Array = np.ndarray[Any, Any]
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """One row on all problems. score (n,); failed (n,) bool; cost (n, 3): calls, tokens, price; seconds
-    (n,), NaN where a call was in the memo before; faults: what failed, the first of each kind and how often;
-    missing: why it was not measured, and then there is nothing else."""
+    """One row on all problems. score (n,); parts: of the score, (n,) each, NaN for problems that have no such
+    part; failed (n,) bool; cost (n, 3): calls, tokens, price; seconds (n,), NaN where a call was in the memo
+    before; faults: what failed, the first of each kind and how often; missing: why it was not measured, and
+    then there is nothing else."""
 
     name: str
     kind: str
     score: Array
+    parts: dict[str, Array]
     failed: Array
     cost: Array
     seconds: Array
@@ -82,7 +84,7 @@ class _Record(msgspec.Struct):
     """One problem in one row. values: the provenance ids of what was made for it, the output's included;
     lost: seconds in calls that failed."""
 
-    score: float
+    marks: Marks
     answered: bool
     cost: Cost
     values: list[bytes]
@@ -212,16 +214,15 @@ class _Session:
         faults = list(run.faults)
         if context is not None:
             faults += [fault for fault in context.faults if fault.phase != "decode"]
-        score = 0.0
-        if run.output is not None and (self.faults == "answer" or not faults):
-            score = self.scorer(problem, run.output, which)
+        counts = self.faults == "answer" or not faults
+        marks = self.scorer.marks(problem, run.output if counts else None, which)
         if self.sharing is not None and self.sharing.row == name:
             self.sharing.add(run, lambda _, output: self.scorer(problem, output, which))
         values = [entry.id for entry in run.workspace]
         if run.output_entry is not None:
             values.append(run.output_entry.id)
         lost = sum(fault.seconds for fault in faults)
-        return _Record(score, run.output is not None, run.cost, values, lost, faults)
+        return _Record(marks, run.output is not None, run.cost, values, lost, faults)
 
     def _spent(self, name: str, run: Run) -> None:
         """Keep what the run's calls took, and say that one more problem is done."""
@@ -239,7 +240,7 @@ class _Session:
         """The records of a row as arrays."""
         if isinstance(records, str):
             nothing = np.zeros(0)
-            return Measured(name, kind, nothing, nothing, nothing, nothing, [], records)
+            return Measured(name, kind, nothing, {}, nothing, nothing, nothing, [], records)
         counted: dict[tuple[str, str, str], tuple[Fault, int]] = {}
         for fault in (fault for record in records for fault in record.faults):
             key = (fault.action, fault.kind, fault.phase)
@@ -249,7 +250,11 @@ class _Session:
         return Measured(
             name,
             kind,
-            np.array([record.score for record in records]),
+            np.array([record.marks.score for record in records]),
+            {
+                part: np.array([record.marks.parts.get(part, unknown) for record in records])
+                for part in self.scorer.parts
+            },
             np.array([bool(record.faults) or not record.answered for record in records]),
             np.array([(r.cost.model_calls, r.cost.tokens, r.cost.price) for r in records], np.float64),
             np.array([r.lost + sum(self.seconds.get(id, unknown) for id in r.values) for r in records]),

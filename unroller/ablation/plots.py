@@ -1,6 +1,6 @@
 """Plots of a table, after the figures of "Context Unrolling in Omni Models": accuracy by column for every
-row, as lines where the columns are numbers and as grouped bars where they are not, and the gain of each row;
-all with their 95 % intervals. matplotlib is imported when something is drawn.
+row, as lines where the columns are numbers and as grouped bars where they are not, the parts of the score as
+bars, and the gain of each row; all with their 95 % intervals. matplotlib is imported when something is drawn.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ def need_matplotlib() -> None:
 
 
 def write_plots(table: Table, folder: Path) -> list[Path]:
-    """Draw accuracy and gain into `folder`, each as PNG and SVG. Returns the paths; none where no row was
-    measured. Raises MissingCapability, OSError."""
+    """Draw accuracy, parts and gain into `folder`, each as PNG and SVG. Returns the paths; none where no row
+    was measured. Raises MissingCapability, OSError."""
     need_matplotlib()
     from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
 
     measured = [row for row in table.rows if row not in table.missing]
     figures = {"accuracy": _accuracy(table, measured)} if measured else {}
+    if table.parts:
+        figures["parts"] = _bars(table, measured, list(table.parts))
     if any(cell.gain is not None for cell in table.cells):
         figures["gain"] = _gains(table, measured)
     written: list[Path] = []
@@ -61,30 +63,40 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _accuracy(table: Table, rows: Sequence[str]) -> Any:
-    several = [column for column in table.columns if column != ALL]
-    lines = table.numeric and len(several) > 1
-    columns = several if lines else [*several, ALL]
-    figure, axes = _figure(max(5.0, 1.4 + 0.24 * len(columns) * (4 if lines else len(rows) + 1)), 3.6)
+    several = [column for column in table.columns if column != ALL and column not in table.parts]
+    if not table.numeric or len(several) < 2:
+        return _bars(table, rows, [*several, ALL])
+    figure, axes = _figure(max(5.0, 1.4 + 0.96 * len(several)), 3.6)
+    for i, row in enumerate(rows):
+        found = [table.cell(row, column).score for column in several]
+        nudge = 0.012 * (i - (len(rows) - 1) / 2) * _span(several)  # so that intervals can be told apart
+        axes.errorbar(
+            [float(column) + nudge for column in several], _means(found), _errors(found), label=_text(row),
+            color=COLOURS[i % len(COLOURS)], marker=MARKS[i % len(MARKS)], ms=4.5, lw=1.6,
+            ls="-" if i < len(COLOURS) else "--", elinewidth=1, capsize=2,
+        )  # fmt: skip
+    axes.set_xticks([float(column) for column in several], [_text(column) for column in several])
+    axes.set_xlabel(_text(table.by))
+    return _finished(figure, axes, table)
+
+
+def _bars(table: Table, rows: Sequence[str], columns: Sequence[str]) -> Any:
+    figure, axes = _figure(max(5.0, 1.4 + 0.24 * len(columns) * (len(rows) + 1)), 3.6)
+    wide = 0.8 / len(rows)
+    bars = {"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.0, 8 * wide)}
     for i, row in enumerate(rows):
         found = [table.cell(row, column).score for column in columns]
-        style: dict[str, Any] = {"label": _text(row), "color": COLOURS[i % len(COLOURS)]}
-        if lines:
-            nudge = 0.012 * (i - (len(rows) - 1) / 2) * _span(columns)  # so that intervals can be told apart
-            x = [float(column) + nudge for column in columns]
-            dashes = "-" if i < len(COLOURS) else "--"
-            axes.errorbar(
-                x, _means(found), _errors(found), marker=MARKS[i % len(MARKS)], ms=4.5, lw=1.6, ls=dashes,
-                elinewidth=1, capsize=2, **style,
-            )  # fmt: skip
-        else:
-            wide = 0.8 / len(rows)
-            x = [at - 0.4 + wide * (i + 0.5) for at in range(len(columns))]
-            bars = {"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.0, 8 * wide)}
-            hatch = "" if i < len(COLOURS) else "//"
-            axes.bar(x, _means(found), wide * 0.92, yerr=_errors(found), error_kw=bars, hatch=hatch, **style)
-    ticks = [float(column) for column in columns] if lines else list(range(len(columns)))
-    axes.set_xticks(ticks, [_text(column) for column in columns])
-    axes.set_xlabel(_text(table.by))
+        x = [at - 0.4 + wide * (i + 0.5) for at in range(len(columns))]
+        axes.bar(
+            x, _means(found), wide * 0.92, yerr=_errors(found), error_kw=bars, label=_text(row),
+            color=COLOURS[i % len(COLOURS)], hatch="" if i < len(COLOURS) else "//",
+        )  # fmt: skip
+    axes.set_xticks(range(len(columns)), [_text(column) for column in columns])
+    axes.set_xlabel("" if set(columns) <= set(table.parts) else _text(table.by))
+    return _finished(figure, axes, table)
+
+
+def _finished(figure: Any, axes: Any, table: Table) -> Any:
     axes.set_ylabel(f"{_text(table.scorer)}, %")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))

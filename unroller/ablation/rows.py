@@ -121,6 +121,19 @@ def default_rows(executor: Executor, problem: Problem) -> dict[str, Row]:
     return rows
 
 
+def possible_rows(executor: Executor, rows: Mapping[str, Any]) -> dict[str, Row]:
+    """The rows that somebody else proposes, by name; those with a call that no chosen backend can carry out
+    say so in place of being measured."""
+
+    def of(row: Row) -> Row:
+        decisions: Sequence[Decision] = getattr(row.policy, "decisions", ())
+        calls = [call for decision in decisions for call in decision.calls]
+        missing = next((reason for call in calls if (reason := _lacks(executor, call))), None)
+        return row if missing is None else Row(row.policy, row.kind, missing)
+
+    return {name: of(row) for name, row in named_rows(rows).items()}
+
+
 def _lacks(executor: Executor, call: Call) -> str | None:
     """Why a call cannot be made here at all, or None if it can."""
     action = executor.actions.get(call.action)

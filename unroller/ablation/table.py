@@ -13,9 +13,8 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from unroller.ablation.bootstrap import RESAMPLES, Array, Estimate, estimate, resampled_means
-from unroller.ablation.columns import ALL, Columns
-from unroller.ablation.measuring import Measured, Measurement
+from unroller.ablation.bootstrap import Array, Estimate, difference, resampled_means
+from unroller.ablation.columns import ALL
 from unroller.ablation.shares import Shares
 from unroller.faults import Fault, UnknownName, UnrollerError
 from unroller.registry import near
@@ -61,10 +60,12 @@ class Failing(msgspec.Struct, frozen=True):
 
 class Table(msgspec.Struct, frozen=True, eq=False):
     """What `ablate` returns. rows: their names, the first being what gains are over; columns: their names,
-    "all" last; by: what the columns are of; missing: for rows that were not measured, why.
+    "all" and then the parts of the score last; by: what the columns are of; about: what the scores rest on,
+    as the scorer says; missing: for rows that were not measured, why.
 
     computed, found: calls that were made, and that the memo answered; seconds: wall clock of it all.
-    scores: for each measured row, (n,) in the problems' order.
+    scores: for each measured row, (n,) in the problems' order; parts: the same for each part, NaN where a
+    problem has no such part.
     """
 
     rows: list[str]
@@ -88,6 +89,8 @@ class Table(msgspec.Struct, frozen=True, eq=False):
     scores: dict[str, Array]
     column_of: tuple[str, ...]
     numeric: bool = False
+    about: str = ""
+    parts: dict[str, dict[str, Array]] = {}
 
     def cell(self, row: str, column: str = ALL) -> Cell:
         """Raises UnknownName; for a row that was not measured UnrollerError, with the reason."""
@@ -106,13 +109,15 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         over = self.rows[0] if over is None else over
         for name in (row, over):
             self.cell(name, column)
-        members = np.array([column in (ALL, own) for own in self.column_of])
-        both = np.stack([self.scores[row][members], self.scores[over][members]])
-        return _gain(both, resampled_means(both, self.resamples, self.seed), 0, 1)
+        scores = self.parts.get(column, self.scores)
+        members = np.array([column in (ALL, *self.parts, own) for own in self.column_of])
+        members &= ~np.isnan(scores[row])
+        both = np.stack([scores[row][members], scores[over][members]])
+        return difference(both, resampled_means(both, self.resamples, self.seed), 0, 1)
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain data, for JSON: NaN is None, scores of single problems are left out."""
-        left_out = ("scores", "column_of", "numeric")
+        left_out = ("scores", "column_of", "numeric", "parts")
         fields = (name for name in self.__struct_fields__ if name not in left_out)
         return {name: _plain(getattr(self, name)) for name in fields}
 
@@ -139,8 +144,9 @@ class Table(msgspec.Struct, frozen=True, eq=False):
             yield [row, *[None] * (len(CSV) - 2), f"not measured: {reason}"]
 
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
-        """Write table.csv, table.json, scores.csv (one line a problem) and, with `plots`, accuracy and gain
-        as PNG and SVG. Returns their paths. Raises OSError, and MissingCapability without matplotlib."""
+        """Write table.csv, table.json, scores.csv (one line a problem), parts.csv where the score has parts
+        (one line a problem and row) and, with `plots`, accuracy, parts and gain as PNG and SVG. Returns
+        their paths. Raises OSError, and MissingCapability without matplotlib."""
         place = Path(folder)
         if plots:
             from unroller.ablation.plots import need_matplotlib
@@ -149,6 +155,8 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         place.mkdir(parents=True, exist_ok=True)
         document = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         texts = {"table.csv": self.to_csv(), "table.json": document + "\n", "scores.csv": self._scores_csv()}
+        if self.parts:
+            texts["parts.csv"] = self._parts_csv()
         for name, text in texts.items():
             (place / name).write_text(text, encoding="utf-8")
         written = [place / name for name in texts]
@@ -164,6 +172,16 @@ class Table(msgspec.Struct, frozen=True, eq=False):
         writer.writerow(["problem", self.by or "column", *self.scores])
         for i, column in enumerate(self.column_of):
             writer.writerow([i, column, *(_short(float(of[i])) for of in self.scores.values())])
+        return out.getvalue()
+
+    def _parts_csv(self) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["problem", self.by or "column", "row", *self.parts])
+        for row in self.scores:
+            each = [self.parts[part][row] for part in self.parts]
+            for i, column in enumerate(self.column_of):
+                writer.writerow([i, column, row, *(_short(float(of[i])) for of in each)])
         return out.getvalue()
 
     def __str__(self) -> str:
@@ -204,90 +222,6 @@ def check_pairs(compare: Sequence[tuple[str, str]], of: str | None, rows: Mappin
     for name in [*(name for pair in compare for name in pair), *([] if of is None else [of])]:
         if name not in rows:
             raise UnknownName(f"no row is called {name!r}.{near(name, rows)}")
-
-
-def tabulate(
-    measurement: Measurement,
-    columns: Columns,
-    compare: Sequence[tuple[str, str]] = (),
-    *,
-    scorer: str,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Table:
-    """The table of a measurement: every row's draws of problems are the same within a column."""
-    rows = [row for row in measurement.rows if row.missing is None]
-    first = measurement.rows[0].name
-    at = {row.name: i for i, row in enumerate(rows)}
-    notes = list(measurement.notes)
-    if first not in at:
-        notes.append(f"there are no gains: the first row, {first}, was not measured")
-    notes += [
-        f"{a} and {b} were not compared: not both were measured"
-        for a, b in compare
-        if a not in at or b not in at
-    ]
-    compared: list[Gain] = []
-    cells: dict[str, list[Cell]] = {row.name: [] for row in rows}
-    for column, members in columns.members.items():
-        if not rows:
-            break
-        scores = np.stack([row.score[members] for row in rows])  # (R, n)
-        means = resampled_means(scores, resamples, seed)  # (resamples, R)
-        for i, row in enumerate(rows):
-            over = at.get(first)
-            gain = None if over is None or row.name == first else _gain(scores, means, i, over)
-            cells[row.name].append(_cell(row, column, members, estimate(scores[i], means[:, i]), gain))
-        compared += [
-            Gain(a, b, column, len(members), _gain(scores, means, at[a], at[b]))
-            for a, b in compare
-            if a in at and b in at
-        ]
-    return Table(
-        rows=[row.name for row in measurement.rows],
-        columns=list(columns.members),
-        by=columns.name,
-        scorer=scorer,
-        problems=len(columns.labels),
-        seed=seed,
-        resamples=resamples,
-        backends=measurement.backends,
-        fingerprints=measurement.fingerprints,
-        cells=[cell for of in cells.values() for cell in of],
-        compared=compared,
-        missing={row.name: row.missing for row in measurement.rows if row.missing is not None},
-        failing=[Failing(row.name, fault, count) for row in rows for fault, count in row.faults],
-        shares=measurement.shares,
-        notes=notes,
-        computed=measurement.computed,
-        found=measurement.found,
-        seconds=measurement.seconds,
-        scores={row.name: row.score for row in rows},
-        column_of=columns.labels,
-        numeric=columns.numeric,
-    )
-
-
-def _cell(row: Measured, column: str, members: Array, score: Estimate, gain: Estimate | None) -> Cell:
-    calls, tokens, price = (float(mean) for mean in row.cost[members].mean(axis=0))
-    seconds = row.seconds[members]
-    known = seconds[~np.isnan(seconds)]
-    return Cell(
-        row.name,
-        column,
-        len(members),
-        int(row.failed[members].sum()),
-        score,
-        gain,
-        calls,
-        tokens,
-        price,
-        float(known.mean()) if known.size else None,
-    )
-
-
-def _gain(scores: Array, means: Array, a: int, b: int) -> Estimate:
-    return estimate(scores[a] - scores[b], means[:, a] - means[:, b])
 
 
 def _three(of: Estimate | None) -> list[float | None]:

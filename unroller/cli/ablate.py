@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 EXAMPLE = """[bold]Examples[/bold]
-  unroller ablate --problem rooms --task pose --scorer pose --n 40
+  unroller ablate --problem rooms --task pose --n 40
+  unroller ablate --task generation --n 200 --out ablation
   unroller ablate --problem SET --task spatial --column hops --out ablation
   unroller ablate --problem SET --row direct --row pose=camera_pose_estimate \\
       --row both=camera_pose_estimate,text_think --compare both,pose
@@ -52,15 +53,15 @@ PATIENCE = 1.0
 @app.command(epilog=EXAMPLE)
 def ablate(
     problem: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--problem",
             metavar="SET",
-            help="A registered problem set.",
+            help="A registered problem set. Default: the one that is for the --task.",
             rich_help_panel=ASKED,
             autocompletion=names_of("problems"),
         ),
-    ],
+    ] = None,
     n: Annotated[
         int, typer.Option("--n", "-n", min=1, help="How many problems of it.", rich_help_panel=ASKED)
     ] = 100,
@@ -80,8 +81,8 @@ def ablate(
         typer.Option(
             "--row",
             metavar="NAME=CALLS",
-            help="A set of context; repeatable, see below. Default: direct, each call of the policy alone, "
-            "and all of them.",
+            help="A set of context; repeatable, see below. Default: the rows that the problem set proposes, "
+            "or direct, each call of the policy alone, and all of them.",
             rich_help_panel=MEASURED,
         ),
     ] = None,
@@ -89,20 +90,22 @@ def ablate(
         str | None,
         typer.Option(
             "--policy",
-            help="Whose calls make the rows where no --row is given. Default: schedule.",
+            help="Whose calls make the rows where no --row is given. Default: schedule, if the set "
+            "proposes no rows.",
             rich_help_panel=MEASURED,
             autocompletion=names_of("policies"),
         ),
     ] = None,
     scorer: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--scorer",
-            help="How good an output is: a name or a module:object.",
+            help="How good an output is: a name or a module:object. Default: the scorer called as the task, "
+            "else choice.",
             rich_help_panel=MEASURED,
             autocompletion=names_of("scorers"),
         ),
-    ] = "choice",
+    ] = None,
     column: Annotated[
         str | None,
         typer.Option(
@@ -161,7 +164,9 @@ def ablate(
     """Measure what each part of the context is worth: rows of context sets, columns of problems."""
     from unroller.ablation import ablate as measure
     from unroller.ablation.plots import need_matplotlib
+    from unroller.ablation.rows import possible_rows
     from unroller.cli.options import split
+    from unroller.cli.problem_sets import proposed_by, set_of
     from unroller.cli.setup import Setup, brought_by
     from unroller.cli.terminal import aside, note, waiting
     from unroller.faults import ProblemError
@@ -185,21 +190,24 @@ def ablate(
     try:
         with waiting("getting ready …"):
             brought = brought_by(setup)
+            problem = set_of(problem, task, brought.problems)
         with counting(f"making {n} problems …") as tell:
             problems = problems_of(
                 problem, range(seed, seed + n), task, problem_option, brought.problems, tell
             )
         with waiting("getting ready …"):
             executor = _executor(setup, brought, problems)
-            score = _scorer(scorer)
+            score = None if scorer is None else _scorer(scorer)
+            proposed, usual = proposed_by(problem, brought.problems)
+            proposed = None if rows or policy is not None else proposed
         with counting(f"measuring {n} problems …") as tell, aside():
             table = measure(
                 executor,
                 problems,
-                rows,
+                rows if proposed is None else possible_rows(executor, proposed),
                 scorer=score,
-                column=column,
-                compare=[pair_of(text, rows) for text in compare or ()],
+                column=column or usual,
+                compare=[pair_of(text, rows if proposed is None else proposed) for text in compare or ()],
                 contributions=contributions,
                 faults=faults,
                 seed=seed,
@@ -304,11 +312,11 @@ def _calls(row: Row) -> Sequence[Any]:
     return getattr(row.policy, "decisions", ())
 
 
-def pair_of(text: str, rows: Sequence[tuple[str, Row]] | None) -> tuple[str, str]:
+def pair_of(text: str, rows: Mapping[str, Any] | Sequence[tuple[str, Row]] | None) -> tuple[str, str]:
     """`--compare A,B`, where the names of rows may hold commas themselves. Raises ProblemError."""
     from unroller.faults import ProblemError
 
-    names = [name for name, _ in rows or ()]
+    names = [*rows] if isinstance(rows, Mapping) else [name for name, _ in rows or ()]
     parts = text.split(",")
     pairs = [(",".join(parts[:i]).strip(), ",".join(parts[i:]).strip()) for i in range(1, len(parts))]
     if not pairs or not all(all(pair) for pair in pairs):

@@ -86,7 +86,7 @@ def _costs(table: Table) -> Grid:
 
 
 def _name(table: Table, column: str) -> str:
-    return column if column == ALL or not table.by else one_line(f"{table.by} {column}", 16)
+    return column if column in (ALL, *table.parts) or not table.by else one_line(f"{table.by} {column}", 16)
 
 
 def _cell(cell: Cell) -> Line:
@@ -152,8 +152,9 @@ def _footer(table: Table) -> str:
     )
     over = f"gains over {one_line(table.rows[0], 60)}"
     how = f"{over} with 95 % paired bootstrap intervals ({table.resamples:,} resamples, seed {table.seed})"
+    about = f"{table.about}\n" if table.about else ""
     took_ = f"{table.computed:,} calls computed, {table.found:,} found in the memo, {took(table.seconds)}"
-    return f"{measured}\n{how}\n{took_}"
+    return f"{measured}\n{about}{how}\n{took_}"
 
 
 def _plain(first: str) -> Grid:

@@ -1,6 +1,7 @@
-"""The one door to `nano_omni`: its model as a backend, and its rooms as problems."""
+"""The one door to `nano_omni`: its model as a backend, its rooms and prompts as problems."""
 
 from primitives.backends.nano.model import Nano, UnwaryNano
+from primitives.backends.nano.prompt_set import prompts
 from primitives.backends.nano.rooms import rooms
 
-__all__ = ["Nano", "UnwaryNano", "rooms"]
+__all__ = ["Nano", "UnwaryNano", "prompts", "rooms"]

@@ -45,7 +45,7 @@ def rooms(
     _check_sides(width, height)
     from nano_omni.world import render_pair
 
-    with _one_thread():
+    with one_thread():
         pair = render_pair(seed, width=width, height=height)
     true = CameraPose.from_matrix(pair.relative.double().cpu().numpy())
     return Problem(
@@ -76,7 +76,7 @@ def many(
     if wrong is not None:
         raise ProblemError(f"there is no question {wrong}: they are numbered 0 to {QUESTIONED - 1}")
     found: dict[int, Problem] = {}
-    with _one_thread():
+    with one_thread():
         for attempt in range(TRIES if photos == 2 else 4 * TRIES):
             missing = [seed for seed in dict.fromkeys(seeds) if seed not in found]
             for k, form in enumerate(forms):
@@ -109,6 +109,7 @@ def _forms(hops: int, ask: str, photos: int) -> tuple[int | str, ...]:
 
 
 rooms.many = many  # type: ignore[attr-defined]  # for whoever wants hundreds: drawing them alone is slow
+rooms.tasks = ("pose", "spatial", "understanding")  # type: ignore[attr-defined]
 
 
 def _asked(
@@ -183,7 +184,7 @@ def _check_sides(width: int, height: int) -> None:
 
 
 @contextmanager
-def _one_thread() -> Generator[None]:
+def one_thread() -> Generator[None]:
     """Where other programs are busy, torch's threads wait for each other at every small step, and a picture
     that takes two seconds can take forty."""
     import torch

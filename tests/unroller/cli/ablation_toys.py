@@ -91,3 +91,13 @@ def half(problem, output):
 
 def nothing(problem, output):
     return float("nan")
+
+
+def proposing(seed, task="quiz"):
+    """A problem set that says what it is for, and what to measure."""
+    return questions(seed, task)
+
+
+proposing.tasks = ("quiz",)
+proposing.rows = {"direct": (), "told": ("hint",), "unheard of": ("nobody",)}
+proposing.column = "hops"

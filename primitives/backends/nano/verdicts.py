@@ -1,0 +1,139 @@
+"""Scores of drawn pictures, by the verifier of the embedded world: how much of its prompt a picture meets.
+
+`generation` is TIFA-GM as GenEval 2 defines it (Kamath et al., 2025, there called Soft-TIFA GM): a prompt's
+constraints are asked of the picture one by one, and the geometric mean of the probabilities of the right
+answers is the prompt's score; the verifier's probabilities stand where a language model's would.
+`whole_prompt` is stricter and simpler: 1 where everything asked for is there and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from primitives.backends.nano.prompt_set import composition_of
+from primitives.backends.nano.rooms import one_thread
+from unroller.arrays import to_numpy
+from unroller.faults import ContractError, ProblemError
+from unroller.problem import Problem
+from unroller.scorers import with_parts
+from unroller.values import Image
+
+SKILLS = ("object", "attribute", "count", "position")
+PARTS = (*SKILLS, "whole prompt", "no extras")
+
+
+def about() -> str:
+    """How often the verifier itself is right."""
+    from nano_omni.verifier import measured
+
+    held = measured()
+    few, wrong = held["right, up to four objects"], held["wrong"]
+    least = min(wrong, key=lambda name: wrong[name]["share"])
+    return (
+        f"The verifier passes {_percent(few)} of true renders of up to four objects,"
+        f" {_percent(held['right'])} of up to six, and refuses {_percent(held['wrong, all'])} of those with one"
+        f" thing wrong (least: {least}, {_percent(wrong[least])})"
+    )
+
+
+@with_parts(*PARTS, about=about)
+def generation(problem: Problem, output: Any) -> dict[str, float | None]:
+    """TIFA-GM: the geometric mean of the probabilities of the prompt's atoms.
+
+    Parts: the arithmetic mean of those probabilities over its atoms of each skill; whether the whole prompt
+    is met, and whether nothing else is shown, each yes or no. Truth: `metadata["truth"]["composition"]`, or
+    else the prompt itself, if it is one of the grammar. Raises ProblemError where there is neither,
+    ContractError for what is no square picture.
+    """
+    asked = asked_of(problem)
+    if output is None:
+        return _scored(asked, [0.0] * len(asked.atoms()), 0.0, False, False)
+    verdict, sure = _judged(output, asked)
+    mean = math.exp(sum(math.log(max(p, 1e-12)) for p in sure) / len(sure))
+    return _scored(asked, sure, mean, verdict.success, not verdict.extras)
+
+
+@with_parts(*PARTS, about=about)
+def whole_prompt(problem: Problem, output: Any) -> dict[str, float | None]:
+    """1 where the picture meets every atom of its prompt and shows nothing else, else 0.
+
+    Parts: the share of its atoms of each skill that are met, yes or no each, and the last two of
+    `generation`. Truth and errors as there.
+    """
+    asked = asked_of(problem)
+    if output is None:
+        return _scored(asked, [0.0] * len(asked.atoms()), 0.0, False, False)
+    verdict, _ = _judged(output, asked)
+    holds = [float(one) for one in verdict.holds]
+    return _scored(asked, holds, float(verdict.success), verdict.success, not verdict.extras)
+
+
+def asked_of(problem: Problem) -> Any:
+    """What the problem asks for, a composition of `nano_omni.world.prompts`. Raises ProblemError."""
+    from nano_omni.world.prompts import PromptError, parse
+
+    truth = problem.metadata.get("truth")
+    held = truth.get("composition") if isinstance(truth, Mapping) else None
+    if held is not None:
+        return composition_of(held)
+    try:
+        return parse(problem.prompt or "")
+    except PromptError as error:
+        raise ProblemError(
+            f'{problem!r:.300} says nowhere what a right picture shows: put it into metadata["truth"]'
+            f'["composition"], or write a prompt of the grammar ({error})'
+        ) from None
+
+
+def pictures_of(outputs: Sequence[Any]) -> Any:
+    """Pictures as the verifier takes them, a tensor (N, 3, 64, 64) uint8. Raises ContractError for what is no
+    square picture of 64 pixels a side or more."""
+    import torch
+    import torch.nn.functional as F
+
+    from nano_omni.verifier import SIDE
+
+    pictures: list[Any] = []
+    for output in outputs:
+        if not isinstance(output, Image):
+            raise ContractError(f"this scores pictures, and this output is a {type(output).__name__}")
+        pixels = np.ascontiguousarray(to_numpy(output.pixels))
+        height, width = pixels.shape[:2]
+        if height != width or width < SIDE:
+            raise ContractError(
+                f"a picture of {width} x {height}: the verifier looks at square ones of {SIDE} pixels or more"
+            )
+        one = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        if width != SIDE:
+            smaller = F.interpolate(one[None].float(), (SIDE, SIDE), mode="area")[0]
+            one = smaller.round().clamp(0, 255).to(torch.uint8)
+        pictures.append(one)
+    return torch.stack(pictures)
+
+
+def _scored(
+    asked: Any, sure: Sequence[float], score: float, whole: bool, alone: bool
+) -> dict[str, float | None]:
+    """sure: a number of each atom, whose mean by skill is a part."""
+    parts: dict[str, float | None] = {}
+    for skill in SKILLS:
+        of = [p for atom, p in zip(asked.atoms(), sure, strict=True) if atom.skill == skill]
+        parts[skill] = sum(of) / len(of) if of else None
+    return {"score": score, **parts, "whole prompt": float(whole), "no extras": float(alone)}
+
+
+def _judged(output: Any, asked: Any) -> tuple[Any, tuple[float, ...]]:
+    """The verdict on a picture, and the chances of the atoms."""
+    from nano_omni.verifier import verifier
+
+    pictures = pictures_of([output])
+    with one_thread():
+        return verifier().judged(pictures, [asked])[0]
+
+
+def _percent(share: dict[str, Any]) -> str:
+    return f"{share['share']:.1f} % [{share['low']:.1f}, {share['high']:.1f}] (n = {share['n']:,})"

@@ -1,0 +1,231 @@
+"""The verifier: labels say where things are, chances are what they say they are, wrong pictures are wrong."""
+
+import json
+import random
+from typing import get_args
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nano_omni.data import split_seeds
+from nano_omni.training.spoiling import spoil
+from nano_omni.training.verifier import batches, label, losses, train
+from nano_omni.training.verifying import Wrong, share, shown
+from nano_omni.verifier import Detector, Limits, Maps, Verifier, load
+from nano_omni.world.prompts import MOST, Found, draw, judge, parse, stage
+from nano_omni.world.prompts.chances import Maybe, chances
+from nano_omni.world.scene import COLOURS, SHAPES
+
+KINDS = len(COLOURS) * len(SHAPES)
+
+
+def kind(colour, shape):
+    return list(COLOURS).index(colour) * len(SHAPES) + SHAPES.index(shape)
+
+
+def certain(colour, shape, bearing, distance, there=1.0):
+    return Maybe(there, [float(k == kind(colour, shape)) for k in range(KINDS)], bearing, distance)
+
+
+# -------------------------------------------------------------------------------------------- labels
+
+
+def test_what_the_labels_say_is_enough_to_judge_every_room_rightly():
+    """A detector that said just what it is taught would be right on every room, crowded ones included."""
+    seeds = split_seeds("val", 0, 80)
+    asked = draw(seeds, MOST)
+    staged = stage(asked, seeds)
+    true = label(staged.scene, staged.c2w)
+    certainty = torch.where(true.middle > 0, 9.0, torch.where(true.near, -3.0, -9.0))
+    certainty = certainty + 0.1 * torch.rand(certainty.shape, generator=torch.Generator().manual_seed(0))
+    names = (
+        20.0 * F.one_hot(of, count).permute(0, 3, 1, 2)
+        for of, count in ((true.colour, len(COLOURS)), (true.shape, len(SHAPES)))
+    )
+    said = Verifier(Detector()).read(Maps(certainty, *names, true.bearing, true.log_distance))
+    for i, composition in enumerate(asked):
+        if staged.valid[i]:
+            assert judge(composition, [one.found for one in said[i] if one.there > 0.5]).success
+
+
+def test_training_gets_better_and_depends_on_its_seed_alone():
+    how = {"compiled": False, "say": lambda _: None, "several": 64, "every": 10}
+    first, curve = train(20, 8, **how)
+    assert [line["step"] for line in curve] == [10, 20] and set(curve[0]) >= {"there", "colour", "distance"}
+    again, _ = train(20, 8, **how)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    true = next(batches(32, 64))
+    with torch.no_grad():
+        after, before = (losses(net(true.pictures), true) for net in (first, Detector()))
+    assert after["there"] < 0.8 * before["there"] and after["colour"] < before["colour"]
+
+
+def test_spoiled_pictures_stay_near_what_they_were():
+    pictures = next(batches(32, 64)).pictures
+    changed = spoil(pictures, torch.Generator().manual_seed(0), redrawn=lambda some: 1 - some)
+    away = (changed - pictures).abs().flatten(1).mean(1)
+    assert (away[:16] == 0).all(), "half of them as they are"
+    assert torch.allclose(changed[16:20], 1 - pictures[16:20], atol=1e-6), "a part by whoever draws again"
+    assert (away[20:] > 0).all() and (away[20:] < 0.1).all() and changed.min() >= 0 and changed.max() <= 1
+
+
+# ------------------------------------------------------------------------------------------- chances
+
+
+def test_chances_are_those_of_many_pictures_drawn_from_what_could_be():
+    asked = parse("two red cones left of a blue box, and the blue box behind a green sphere")
+    rng = random.Random(0)
+    kinds = [kind("red", "cone"), kind("blue", "box"), kind("green", "sphere")]
+
+    def mixed(of, there, bearing, distance):
+        return Maybe(
+            there, [0.85 if k == of else 0.15 / (KINDS - 1) for k in range(KINDS)], bearing, distance
+        )
+
+    maybe = [
+        mixed(kinds[0], 0.9, -0.4, 2.0),
+        mixed(kinds[0], 0.8, 0.08, 2.5),
+        mixed(kinds[1], 0.95, 0.1, 2.4),
+        mixed(kinds[2], 0.7, 0.3, 2.3),
+        mixed(kinds[0], 0.1, 0.5, 3.0),
+    ]
+    blur, trials = (0.03, 0.05), 4_000
+    met = [0] * len(asked.atoms())
+    for _ in range(trials):
+        found = []
+        for one in maybe:
+            if rng.random() < one.there:
+                of = rng.choices(range(KINDS), one.kinds)[0]
+                far = one.distance * pow(2.718281828, rng.gauss(0, blur[1]))
+                found.append(Found(of, one.bearing + rng.gauss(0, blur[0]), far))
+        for k, holds in enumerate(judge(asked, found).holds):
+            met[k] += holds
+    counted = [n / trials for n in met]
+    assert chances(asked, maybe, blur) == pytest.approx(counted, abs=0.04)
+
+
+def test_where_nothing_is_seen_nothing_is_there():
+    asked = parse("a red cone left of a blue box")
+    assert set(chances(asked, [], (0.01, 0.02))) == {0.0}
+
+
+def test_what_is_certain_is_certain():
+    asked = parse("a red cone left of a blue box")
+    maybe = [certain("red", "cone", -0.3, 2), certain("blue", "box", 0.3, 2)]
+    assert chances(asked, maybe, (0.01, 0.02)) == pytest.approx([1] * 7, abs=1e-6)
+    swapped = [certain("red", "cone", 0.3, 2), certain("blue", "box", -0.3, 2)]
+    assert chances(asked, swapped, (0.01, 0.02)) == pytest.approx([1] * 6 + [0], abs=1e-6)
+    twice = [*maybe, certain("red", "cone", -0.5, 3)]
+    assert chances(asked, twice, (0.01, 0.02))[2] == 0, "two, where one was asked for"
+
+
+# ---------------------------------------------------------------------------------------- measuring
+
+
+@pytest.mark.parametrize("wrong", [None, *get_args(Wrong)])
+def test_pictures_to_measure_with_are_right_or_wrong_as_they_say(wrong):
+    some = shown("test", 0, 24, wrong)
+    assert some.pictures.shape == (len(some.compositions), 3, 64, 64) and some.pictures.dtype == torch.uint8
+    assert len(some.compositions) > 8
+    assert all(verdict.success == (wrong is None) for verdict in some.verdicts)
+    if wrong in ("one too many", "turned round"):
+        sizes = [sum(group.count for group in c.groups) for c in some.compositions]
+        more = int(wrong == "one too many")
+        assert all(len(found) == size + more for found, size in zip(some.found, sizes, strict=True))
+
+
+def test_a_share_has_the_interval_of_wilson():
+    assert share([True] * 10) == {"share": 100.0, "low": 72.25, "high": 100.0, "n": 10}
+    half = share([True, False] * 50)
+    assert (
+        half["share"] == 50 and half["low"] == pytest.approx(40.38) and half["high"] == pytest.approx(59.62)
+    )
+    assert share([]) == {"n": 0}
+
+
+# --------------------------------------------------------------------------------------- a verifier
+
+
+def test_it_is_saved_and_loaded_with_its_limits(tmp_path):
+    limits = Limits(0.35, 1.25, -0.5, 0.0125, 0.03125)
+    made = Verifier(Detector(), limits)
+    made.save(tmp_path / "v.safetensors")
+    again = load(tmp_path / "v.safetensors")
+    assert vars(again.limits) == pytest.approx(vars(limits))
+    before, after = made.detector.state_dict(), again.detector.state_dict()
+    assert all(torch.equal(after[name], before[name].bfloat16().float()) for name in before)
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
+        torch.zeros(3, 64, 64, dtype=torch.uint8),
+        torch.zeros(1, 64, 64, 3, dtype=torch.uint8),
+        torch.zeros(1, 3, 64, 64),
+    ],
+)
+def test_pictures_of_another_kind_are_refused(pictures):
+    with pytest.raises(ValueError, match=r"uint8 \(N, 3, 64, 64\)"):
+        Verifier(Detector()).look(pictures)
+
+
+def test_as_many_compositions_as_pictures():
+    with pytest.raises(ValueError, match="2 pictures and 1 compositions"):
+        Verifier(Detector()).verdicts(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), [parse("a red box")])
+
+
+# ------------------------------------------------------------------------------ the one that comes along
+
+
+@pytest.fixture(scope="module")
+def judge_():
+    from nano_omni.verifier import verifier
+
+    return verifier()
+
+
+def test_it_sees_what_a_room_shows(judge_):
+    some = shown("test", 5000, 100)
+    right = [verdict.success for verdict in judge_.verdicts(some.pictures, some.compositions)]
+    assert sum(right) >= 0.92 * len(right)
+    seen, true = judge_.look(some.pictures[:1])[0], some.found[0]
+    assert sorted(one.kind for one in seen) == sorted(one.kind for one in true)
+    for one in seen:
+        other = min(true, key=lambda t: abs(t.bearing - one.bearing))
+        assert abs(one.bearing - other.bearing) < 0.05 and one.distance == pytest.approx(
+            other.distance, rel=0.15
+        )
+
+
+@pytest.mark.parametrize("wrong", get_args(Wrong))
+def test_it_says_so_where_one_thing_is_wrong(judge_, wrong):
+    some = shown("test", 5000, 60, wrong)
+    passed = [verdict.success for verdict in judge_.verdicts(some.pictures, some.compositions)]
+    assert sum(passed) <= 0.1 * len(passed)
+
+
+def test_a_picture_is_judged_alike_whatever_its_batch_mates(judge_):
+    some = shown("test", 5000, 12)
+    together = judge_.chances(some.pictures, some.compositions)
+    alone = judge_.chances(some.pictures[3:4], some.compositions[3:4])
+    assert together[3] == pytest.approx(alone[0], abs=1e-4)
+
+
+def test_noise_and_plain_colours_show_nothing_that_was_asked_for(judge_):
+    noise = torch.randint(
+        0, 256, (8, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    plain = torch.arange(0, 256, 32, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 3, 64, 64)
+    asked = [parse("a red cone")] * 16
+    assert not any(verdict.success for verdict in judge_.verdicts(torch.cat([noise, plain]), asked))
+
+
+def test_its_measurements_come_along(judge_):
+    from nano_omni.verifier import FILE, measured
+
+    held = measured()
+    assert json.loads(FILE.with_suffix(".json").read_text()) == held
+    assert vars(judge_.limits) == pytest.approx(held["limits"], abs=1e-3)
+    assert set(held["wrong"]) == set(get_args(Wrong)) and held["right"]["n"] >= 2000
