@@ -185,3 +185,14 @@ def test_rooms_and_prompts_are_told_apart_in_one_batch(folder):
     familiarity.Familiarity(torch.zeros(32), torch.eye(32), 1e6, 0.0).save(folder)
     rolled = nano.roll_out_tokens(prompts, count=32, temperature=1.0, seeds=[1, 2, 3])
     assert [one.grid for one in rolled] == [(4, 4), (8, 4), (4, 4)]
+
+
+def test_named_by_a_path_it_draws_in_its_own_size(folder):
+    ex = Executor(backend=f"nano:{folder}?steps=1", policy=["text_think"], decoders=[generation])
+    assert ex.run(asked()).output.pixels.shape == (64, 64, 3)
+
+
+def test_a_report_shows_what_a_roll_out_looks_like(nano, tmp_path):
+    run = executor(nano, "visual_token_rollout").run(asked())
+    page = run.report(tmp_path / "report.html", contributions=False).read_text()
+    assert "what they look like" in page

@@ -43,6 +43,7 @@ class Member:
         self._make, self._settings = recipe.make, recipe.settings  # not the recipe, which holds the first
         self._expected: int | None = None
         self._before = Reading()  # of backends that were unloaded
+        self._has = {name for name in ("size", "length") if hasattr(type(recipe.first), name)}
         for capability in self.provides:
             for method in methods_of(capability):
                 self.__dict__.setdefault(method, self._forward(capability, method))
@@ -73,6 +74,22 @@ class Member:
             if timed:
                 self.load_seconds = self.ledger.clock() - began
             return outcomes
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height that it draws best, if it says so; loads what has to be opened to know."""
+        return self._own("size")
+
+    @property
+    def length(self) -> int | None:
+        """Frames of a clip where nothing is said, if it says so."""
+        return self._own("length")
+
+    def _own(self, name: str) -> Any:
+        if name not in self._has:
+            return None
+        with self.ledger.lent(self) as backend:
+            return getattr(backend, name)
 
     # ------------------------------------------------------------------------------- for the ledger
 
