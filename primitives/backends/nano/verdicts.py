@@ -35,8 +35,8 @@ def about() -> str:
     least = min(wrong, key=lambda name: wrong[name]["share"])
     return (
         f"The verifier passes {_percent(few)} of true renders of up to four objects,"
-        f" {_percent(held['right'])} of up to six, and refuses {_percent(held['wrong, all'])} of those with one"
-        f" thing wrong (least: {least}, {_percent(wrong[least])})"
+        f" {_percent(held['right'])} of up to six, and refuses {_percent(held['wrong, all'])} of those with"
+        f" one thing wrong (least: {least}, {_percent(wrong[least])})"
     )
 
 
