@@ -34,7 +34,7 @@ class Sampling:
     Raises ValueError for no steps."""
 
     steps: int = 16
-    shift: float = 1.0
+    shift: float = 3.0
     guidance: Guidance = field(default_factory=Guidance)
 
     def __post_init__(self) -> None:

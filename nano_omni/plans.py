@@ -34,7 +34,7 @@ CELLS = GRID * GRID
 ROLL_OUT_LENGTH = len(OPENING) + CELLS + 1
 NONE = INDEX["none"]
 EMPTY = (INDEX["<draw>"], INDEX["</draw>"])  # nothing is asked for: what guidance leads away from
-_RELATED = dict(zip(RELATIONS, ("left", "right", "front", "behind"), strict=True))
+_RELATED: dict[str, str] = dict(zip(RELATIONS, ("left", "right", "front", "behind"), strict=True))
 _COUNTS = tuple(str(k) for k in range(1, OBJECTS + 1))
 _QUARTERS = tuple(INDEX[str(k)] for k in range(GRID))
 _OBJECT = (language.NAMES, *language.OBJECT_GRAMMAR[2:4], *(_QUARTERS,) * 4)

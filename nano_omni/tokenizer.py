@@ -37,7 +37,7 @@ FORMS = (  # in the order of world.questions.FORMS
     "Which is nearer to A: B or C?",
 )
 LONGEST_QUESTION = 600  # characters
-LONGEST_CONTEXT = 20_000
+LONGEST_CONTEXT = 50_000  # 4,096 words, the most that thinking at length may have, and some
 
 # English -> the model's words, lower-cased, one rule after the other. A rule cannot move what it finds:
 # "where is C" may come first, see `question_words`.

@@ -54,7 +54,7 @@ class Recipe:
     wrong: float = 0.04
     objects: float = 5.0
     flow: float = 1.0
-    shift: float = 1.0
+    shift: float = 3.0
     ema: float = 0.999
     replay: int = 5
     rooms: int = 24
@@ -127,7 +127,8 @@ class Drawer:
         if self.replays(self.step):
             self.rooms.seconds = self.seconds  # one clock: rates and stages go together
             parts = self.rooms.update(next(self._rooms))
-            losses = dict(zip(("answer", "words"), parts[:2].tolist(), strict=True))
+            answer, words = parts[:2].tolist()
+            losses = {"answer": answer, "words": words}
         else:
             losses = self._draw()
         self.step += 1
