@@ -21,10 +21,10 @@ def check(drawer: Any) -> dict[str, float]:
     """Losses by name, at the same times and noise check after check, and how many questions of one to four
     hops are answered rightly."""
     model = drawer.averaged()
-    return {**_losses(model, drawer.recipe), **_rooms(model, drawer.held)}
+    return {**_losses(model, drawer), **_rooms(model, drawer.held)}
 
 
-def _losses(model: NanoOmni, recipe: Any) -> dict[str, float]:
+def _losses(model: NanoOmni, drawer: Any) -> dict[str, float]:
     from .drawer import leaf_losses
 
     some = held_pictures()
@@ -32,7 +32,7 @@ def _losses(model: NanoOmni, recipe: Any) -> dict[str, float]:
     found: dict[str, float] = {}
     for number in range(len(TURNS)):
         turn, generator = Leaves(number), torch.Generator().manual_seed(number)
-        words, leaves = leaf_losses(model, turn, some, clean, recipe, generator)
+        words, leaves = leaf_losses(model, turn, some, clean, drawer.recipe, generator, drawer.counts)
         found |= dict(zip(turn.rows, words.tolist(), strict=True))
         found |= {f"picture, {k}": v for k, v in zip(turn.leaves, leaves.tolist(), strict=True)}
     return found
@@ -54,5 +54,5 @@ _HELD: list[Pictures] = []
 def held_pictures() -> Pictures:
     """Validation pictures, drawn once."""
     if not _HELD:
-        _HELD.append(pictures(split_seeds("val", 0, PICTURES)))
+        _HELD.append(pictures(split_seeds("val", 0, PICTURES), "bare"))
     return _HELD[0]

@@ -18,7 +18,7 @@ from xxhash import xxh3_64_hexdigest
 
 from .. import autoencoder, flow
 from ..heldout import collect
-from ..latents import NUMBERS, PATCH, TOKENS, patches
+from ..latents import NUMBERS, PATCH, TOKENS, patches, whole
 from ..model import NanoOmni, load
 from ..pictures import Pictures, in_files
 from . import checkpoint
@@ -98,6 +98,7 @@ class Drawer:
         self.average = {k: p.detach().clone() for k, p in self.model.named_parameters()}
         self.turns = [Leaves(turn) for turn in range(len(TURNS))]
         self.pictures, self.latents = prepared(pictures)
+        self.counts = importance(self.latents[:256].float())
         self.random = torch.Generator().manual_seed(seed)
         self.step = 0
         self.seconds = 0.0
@@ -165,9 +166,8 @@ class Drawer:
 
     def losses(self, turn: Leaves, which: Tensor) -> tuple[Tensor, Tensor]:
         """Of each context and of each leaf of a turn, over those pictures."""
-        return leaf_losses(
-            self.model, turn, self.pictures[which], self.latents[which].float(), self.recipe, self.random
-        )
+        some, clean = self.pictures[which], self.latents[which].float()
+        return leaf_losses(self.model, turn, some, clean, self.recipe, self.random, self.counts)
 
     def averaged(self) -> NanoOmni:
         """A model with the averaged weights, to be used."""
@@ -209,10 +209,16 @@ def is_new(name: str) -> bool:
 
 
 def leaf_losses(
-    model: NanoOmni, turn: Leaves, some: Pictures, clean: Tensor, recipe: Recipe, generator: torch.Generator
+    model: NanoOmni,
+    turn: Leaves,
+    some: Pictures,
+    clean: Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Losses of the contexts (C,) and of the leaves (leaves,), of pictures with latents
-    (B, TOKENS, NUMBERS)."""
+    (B, TOKENS, NUMBERS). counts (NUMBERS,): how much each number of a token counts, see `importance`."""
     if model.ends is None:
         raise ValueError("these weights have no generation expert: see NanoOmni.with_generation_expert")
     batch, count = len(some), len(turn.leaves)
@@ -229,6 +235,8 @@ def leaf_losses(
     drawn = model.ends.velocity(drawn, moved, times).unflatten(0, (batch, count))
     weight = 1 + (recipe.objects - 1) * cells(some.objects)
     weight = (weight / weight.mean()).expand(-1, -1, NUMBERS)
+    if counts is not None:
+        weight = weight * counts
     return (
         context_losses(model.head(x[:, turn.read]), targets, turn.rows),
         picture_losses(drawn, velocity.unflatten(0, (batch, count)), weight),
@@ -239,6 +247,21 @@ def cells(objects: Tensor) -> Tensor:
     """How much of the places (N, 8, 8) shows an object, number by number of tokens: (N, TOKENS, NUMBERS)."""
     shown = (objects * 4).clamp(max=1.0)[:, None].expand(-1, NUMBERS // PATCH**2, -1, -1)
     return patches(shown)
+
+
+@torch.no_grad()
+def importance(latents: Tensor) -> Tensor:
+    """How much each number of a token counts (NUMBERS,), 1 on average: as its channel changes pictures
+    with these latents (N, TOKENS, NUMBERS), as mean squared error where it is left out."""
+    held, latents = autoencoder.autoencoder(), whole(latents)
+    drawn = held.decode(latents)
+    changes: list[Tensor] = []
+    for channel in range(latents.shape[1]):
+        without = latents.clone()
+        without[:, channel] = latents[:, channel].mean()
+        changes.append((held.decode(without) - drawn).square().mean())
+    counts = torch.stack(changes).repeat_interleave(PATCH**2)
+    return counts / counts.mean()
 
 
 def prepared(folder: Path) -> tuple[Pictures, Tensor]:
