@@ -98,8 +98,9 @@ def widened(begin: dict[str, Tensor], held: Autoencoder) -> dict[str, Tensor]:
 
 def train(
     steps: int, batch: int, seed: int = 0, begin: Path | None = None, seconds: float = math.inf, say=print
-) -> Autoencoder:
-    """`steps` steps, or as many as `seconds` allow: rates fall with whichever comes first."""
+) -> tuple[Autoencoder, int]:
+    """`steps` steps, or as many as `seconds` allow: rates fall with whichever comes first. Returns how many
+    were taken, too."""
     torch.manual_seed(seed)
     held = Autoencoder().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if begin is not None:
@@ -111,6 +112,7 @@ def train(
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     source, generator = batches(batch), torch.Generator().manual_seed(seed)
     begun = time.monotonic()
+    taken = 0
     for step in range(steps):
         done = max(step / steps, (time.monotonic() - begun) / seconds)
         if done >= 1:
@@ -125,13 +127,14 @@ def train(
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * share
             optimizer.step()
+        taken = step + 1
         if step % 100 == 99:
             say(f"step {step + 1}  {time.monotonic() - begun:.0f} s  {change.item():.4f}")
     with torch.no_grad():
         raw = held.raw(torch.cat([next(source)[0] for _ in range(512 // batch)]))
         held.mean.copy_(raw.mean((0, 2, 3))[:, None, None])
         held.scale.copy_(raw.std((0, 2, 3))[:, None, None])
-    return held.eval()
+    return held.eval(), taken
 
 
 @torch.no_grad()
@@ -162,7 +165,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FILE)
     asked = parser.parse_args()
     begun = time.monotonic()
-    held = train(
+    held, taken = train(
         *(asked.steps, asked.batch, asked.seed, asked.begin, asked.seconds),
         say=lambda line: print(line, flush=True),
     )
@@ -172,7 +175,8 @@ def main() -> None:
     report = {
         "psnr": measure(again.eval()),
         "n": 1024,
-        "steps": asked.steps,
+        "steps": taken,
+        "begun from": None if asked.begin is None else asked.begin.name,
         "batch": asked.batch,
         "seed": asked.seed,
         "seconds": round(time.monotonic() - begun),
