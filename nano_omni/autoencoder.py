@@ -1,7 +1,7 @@
 """Pictures as continuous latents and back: a small convolutional autoencoder of the project's own.
 
     held = autoencoder()                       # the one that comes along
-    latents = held.encode(pictures)            # (N, 3, 64, 64) uint8 -> (N, 12, 8, 8), about unit variance
+    latents = held.encode(pictures)            # (N, 3, 64, 64) uint8 -> (N, 16, 8, 8), about unit variance
     held.decode(latents)                       # -> (N, 3, 64, 64) float in 0..1
 
 It knows rooms of `world` alone. `python -m nano_omni.training.autoencoder` trains it anew and measures it.
@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 FILE = Path(__file__).with_name("autoencoder.safetensors")
-CHANNELS = 12
+CHANNELS = 16
 DOWN = 8  # pixels a side that become one place of latents
 _WIDTHS = (32, 64, 128)
 
