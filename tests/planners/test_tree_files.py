@@ -76,7 +76,7 @@ def test_a_build_that_is_killed_goes_on_and_ends_the_same(tmp_path):
     built(tmp_path / "unbroken", chunk=2)
     broken, kills, parts = tmp_path / "broken", 0, 0
     for _ in range(20):
-        process = start(broken, slow=0.004)
+        process = start(broken, slow=0.02)
         assert process.stdout.readline() == "go\n"
         deadline = time.monotonic() + 60
         done = parts
