@@ -1,0 +1,101 @@
+"""Where episodes take place: everything that is known of every place, as arrays that are indexed by number.
+
+A place is a problem and the calls made so far. On memo hits a step is nothing but reading these arrays; what
+is not in them yet is asked for, many at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from policies.observation import Observation
+from unroller.faults import PolicyError
+
+
+class Ground(Protocol):
+    """A live executor or a table, as arrays over C places.
+
+    observation: what each place looks like. count: how many roots there are, places to begin in. problems
+    (count,): the number of the problem of each root. vectors (C, F) float32; masks (C, A + 1) int8, STOP last
+    and always 1; following (C, A + 1) int32: the place that each action leads to, -1 where it is not known
+    (yet), and for STOP. over (C,) bool: the budget's steps are gone. scores, costs (C,) float64: of the
+    answer given there, and what is charged in all for it; NaN where it is not known yet.
+    full: more is kept than should be. computed: calls and probes that were really carried out.
+    """
+
+    observation: Observation
+    count: int
+    problems: np.ndarray
+    vectors: np.ndarray
+    masks: np.ndarray
+    following: np.ndarray
+    over: np.ndarray
+    scores: np.ndarray
+    costs: np.ndarray
+    full: bool
+    computed: int
+
+    def begin(self, roots: np.ndarray) -> np.ndarray:
+        """The places (k,) of roots (k,)."""
+        ...
+
+    def go(self, places: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Carry out allowed actions (k,) from places (k,), all together: the places (k,) that they lead to.
+        STOP leads nowhere, and `scores` and `costs` are known there afterwards."""
+        ...
+
+    def keep(self, places: np.ndarray) -> np.ndarray:
+        """Forget all places but these (k,): their new numbers (k,)."""
+        ...
+
+
+class Order:
+    """In which order roots come: all of them, shuffled, then all of them again. group: how many episodes in
+    a row begin in the same root, as GRPO's do."""
+
+    def __init__(self, count: int, group: int = 1) -> None:
+        if isinstance(group, bool) or not isinstance(group, int) or group < 1:
+            raise PolicyError(f"a group of {group!r}: it is how many episodes share a problem, 1 or more")
+        self.count = count
+        self.group = group
+        self._coming = np.zeros(0, np.int64)
+
+    def restart(self) -> None:
+        """Begin anew, as after a seed."""
+        self._coming = np.zeros(0, np.int64)
+
+    def take(self, rng: np.random.Generator, number: int = 1) -> np.ndarray:
+        """The next roots (number,)."""
+        while len(self._coming) < number:
+            more = np.repeat(rng.permutation(self.count), self.group)
+            self._coming = np.concatenate([self._coming, more])
+        taken, self._coming = self._coming[:number], self._coming[number:]
+        return taken
+
+
+def chosen(given: object, problems: np.ndarray) -> np.ndarray:
+    """Roots of the problems that `options` name, a number or several: of problems with several roots the
+    first. Raises PolicyError for numbers that there are not."""
+    try:
+        wanted = np.atleast_1d(np.asarray(given))
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+            raise ValueError
+    except ValueError:
+        raise PolicyError(f"options name the problem {given!r:.80}: give its number, from 0") from None
+    where = [np.flatnonzero(problems == number) for number in wanted]
+    for number, found in zip(wanted.tolist(), where, strict=True):
+        if not len(found):
+            raise PolicyError(f"options name the problem {number}: there are {len(np.unique(problems))}, from 0")
+    return np.array([found[0] for found in where], np.int64)
+
+
+def check_actions(observation: Observation, what: Sequence[str] = ()) -> None:
+    """Raises PolicyError where there is nothing to choose from."""
+    if not observation.actions:
+        raise PolicyError(
+            "an environment chooses from at least one action, and there is none"
+            + (f": {'; '.join(what)}" if what else ": register a primitive, or name the actions")
+        )

@@ -1,0 +1,212 @@
+"""A live executor as ground: what was never asked for is carried out, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from policies.environment.ground import check_actions
+from policies.observation import Observation
+from policies.price import Price
+from policies.saved import warn_if_none
+from policies.schedules import ORACLES, is_one_of, unread
+from unroller.ablation.scoring import scorer_of
+from unroller.decide import STOP, Call
+from unroller.executor import Executor
+from unroller.faults import PolicyError, ProblemError
+from unroller.problem import Problem
+from unroller.run import Run
+from unroller.stepping import Standing, Stepping
+
+FEW = 256
+"""Rows that there are at first, and how many are kept where nothing is to be remembered."""
+
+Scorer = Callable[[Problem, Any], Any] | str
+
+
+class LiveGround:
+    """Places of problems under an executor: see `Ground` for the arrays.
+
+    scorer: (problem, output) -> 0..1, or a registered name; an unrolling without an answer scores 0. depth:
+    calls at most, beside the budget's steps. most: how many places are kept until `full`. An executor
+    without a memo remembers nothing, and neither does this. Raises ProblemError, PolicyError, UnknownName.
+    """
+
+    def __init__(
+        self,
+        problems: Iterable[Problem],
+        executor: Executor,
+        *,
+        observation: Observation | None = None,
+        scorer: Scorer = "soft_choice",
+        price: Price | None = None,
+        depth: int | None = None,
+        most: int = 100_000,
+    ) -> None:
+        self._problems = _checked(problems, executor)
+        self.observation = observation or Observation(choosable(executor))
+        check_actions(self.observation)
+        warn_if_none("to be trained", self.observation.actions, executor.actions)
+        if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
+            raise PolicyError(f"a depth of {depth!r}: it is the most calls that are made, 0 or more")
+        self._depth = depth
+        self._scorer = scorer_of(scorer)
+        self._price = price or Price()
+        self._steps = Stepping(executor, [name for name, _ in self.observation.problem.probes])
+        self._remembers = executor.memo is not None
+        self._most = most if self._remembers else FEW
+        self.count = len(self._problems)
+        self.problems = np.arange(self.count)
+        self.computed = 0
+        self._clear()
+
+    @property
+    def full(self) -> bool:
+        return len(self._standings) >= self._most
+
+    def begin(self, roots: np.ndarray) -> np.ndarray:
+        given = roots.tolist()
+        wanted = [root for root in dict.fromkeys(given) if root not in self._roots]
+        if not self._remembers:
+            return self._begun(given)
+        if wanted:
+            self._roots.update(zip(wanted, self._begun(wanted).tolist(), strict=True))
+        return np.array([self._roots[root] for root in given], np.int64)
+
+    def go(self, places: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        stop = self.observation.stop
+        stopping = actions == stop
+        found = np.where(stopping, places, self.following[places, actions]).astype(np.int64)
+        unknown = np.where(stopping, np.isnan(self.scores[places]), found < 0)
+        asked = [(i, int(places[i]), int(actions[i])) for i in np.flatnonzero(unknown)]
+        pairs = [(place, action) for _, place, action in asked]
+        if self._remembers:
+            pairs = list(dict.fromkeys(pairs))
+        if not pairs:
+            return found
+        names = self.observation.actions
+        decisions = [STOP if action == stop else Call(names[action]) for _, action in pairs]
+        came = self._steps.go_on([self._standings[place] for place, _ in pairs], decisions)
+        stood = [(pair, one) for pair, one in zip(pairs, came, strict=True) if isinstance(one, Standing)]
+        for (place, _), one in zip(pairs, came, strict=True):
+            if isinstance(one, Run):
+                self._answered(place, one)
+            else:
+                self.computed += one.computed - self._standings[place].computed
+        rows = self._written([self._of[place] for (place, _), _ in stood], [one for _, one in stood])
+        if self._remembers:
+            for ((place, action), _), row in zip(stood, rows.tolist(), strict=True):
+                self.following[place, action] = row
+            return np.where(stopping, places, self.following[places, actions]).astype(np.int64)
+        moved = [i for i, _, action in asked if action != stop]
+        found[moved] = rows
+        return found
+
+    def keep(self, places: np.ndarray) -> np.ndarray:
+        kept, numbers = np.unique(places, return_inverse=True)
+        before = self.vectors, self.masks, self.over, self.scores, self.costs, self._of, self._standings
+        self._clear()
+        self._grow(len(kept))
+        for new, old in zip((self.vectors, self.masks, self.over, self.scores, self.costs), before, strict=False):
+            new[: len(kept)] = old[kept]
+        self._of = [before[5][place] for place in kept.tolist()]
+        self._standings = [before[6][place] for place in kept.tolist()]
+        return numbers.astype(np.int64)
+
+    # ---------------------------------------------------------------------------------------------- rows
+
+    def _clear(self) -> None:
+        choices = self.observation.stop + 1
+        self.vectors = np.zeros((FEW, self.observation.size), np.float32)
+        self.masks = np.zeros((FEW, choices), np.int8)
+        self.following = np.full((FEW, choices), -1, np.int32)
+        self.over = np.zeros(FEW, bool)
+        self.scores = np.full(FEW, np.nan)
+        self.costs = np.full(FEW, np.nan)
+        self._of: list[int] = []
+        self._standings: list[Standing] = []
+        self._roots: dict[int, int] = {}
+
+    def _grow(self, size: int) -> None:
+        """Room for `size` rows."""
+        there = len(self.vectors)
+        if size <= there:
+            return
+        more = max(size, 2 * there) - there
+        self.vectors = np.concatenate([self.vectors, np.zeros((more, self.vectors.shape[1]), np.float32)])
+        self.masks = np.concatenate([self.masks, np.zeros((more, self.masks.shape[1]), np.int8)])
+        self.following = np.concatenate([self.following, np.full((more, self.masks.shape[1]), -1, np.int32)])
+        self.over = np.concatenate([self.over, np.zeros(more, bool)])
+        self.scores = np.concatenate([self.scores, np.full(more, np.nan)])
+        self.costs = np.concatenate([self.costs, np.full(more, np.nan)])
+
+    def _begun(self, roots: Sequence[int]) -> np.ndarray:
+        standings = self._steps.begin([self._problems[root] for root in roots])
+        self.computed += sum(standing.computed for standing in standings)
+        return self._written(roots, standings)
+
+    def _written(self, roots: Sequence[int], standings: Sequence[Standing]) -> np.ndarray:
+        """New rows for standings of these roots: their numbers."""
+        first, count = len(self._standings), len(standings)
+        rows = slice(first, first + count)
+        if not count:
+            return np.zeros(0, np.int64)
+        states = [standing.state for standing in standings]
+        vectors = self.observation.of(states)
+        if self._depth is not None:
+            deep = np.array([state.step >= self._depth for state in states])
+            self.observation.layout.part(vectors, "mask")[deep, :-1] = 0
+        if not np.isfinite(vectors).all():
+            bad = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
+            raise PolicyError(
+                f"the observation of {_which(roots[bad], standings[bad])} holds NaN or infinity: see which"
+                " probe wrote it"
+            )
+        self._grow(first + count)
+        self.vectors[rows] = vectors
+        self.masks[rows] = self.observation.allowed(vectors)
+        self.over[rows] = [state.step >= state._left.steps for state in states]  # pyright: ignore[reportPrivateUsage]
+        self._of += roots
+        self._standings += standings
+        return np.arange(first, first + count)
+
+    def _answered(self, place: int, run: Run) -> None:
+        standing, root = self._standings[place], self._of[place]
+        score = 0.0
+        if run.output is not None:
+            score = self._scorer(run.problem, run.output, _which(root, standing))
+        self.computed += run.spent.computed - standing.computed
+        self.scores[place] = score
+        self.costs[place] = self._price.of(run.cost)
+
+
+def choosable(executor: Executor) -> tuple[str, ...]:
+    """The actions of an executor that a policy may be trained to choose: those that can be called, but for
+    oracles, which know the truth, and what a unified model could not read."""
+    left_out = unread(executor.actions)
+    return tuple(
+        name
+        for name, action in executor.actions.items()
+        if action.missing is None and name not in left_out and not is_one_of(name, ORACLES)
+    )
+
+
+def _checked(problems: Iterable[Problem], executor: Executor) -> list[Problem]:
+    """The problems, each with a decoder that applies to it. Raises ProblemError, UnknownName."""
+    given = [problems] if isinstance(problems, Problem) else list(problems)
+    if not given:
+        raise ProblemError("there are no problems: give at least one")
+    for i, problem in enumerate(given):
+        if not isinstance(problem, Problem):
+            raise ProblemError(f"problem {i} is a {type(problem).__name__}: give Problems")
+        reason = executor.decoder(problem.task).inapplicable(problem)
+        if reason is not None:
+            raise ProblemError(f"problem {i}, {problem.task}: {reason}")
+    return given
+
+
+def _which(root: int, standing: Standing) -> str:
+    calls = [str(call) for decision in standing.state.decisions for call in decision.calls]
+    return f"problem {root} after {', '.join(calls) or 'no call'}"
