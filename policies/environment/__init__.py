@@ -1,4 +1,4 @@
-"""Unrolling as an environment to train policies in, for whatever trainer reads gymnasium: docs/environment.md.
+"""Unrolling as an environment, for whatever trainer reads gymnasium: see docs/environment.md.
 
 The names below are imported when they are first used; they need gymnasium, `pip install 'unroller[rl]'`.
 """

@@ -21,9 +21,9 @@ class Ground(Protocol):
     observation: what each place looks like. count: how many roots there are, places to begin in. problems
     (count,): the number of the problem of each root. vectors (C, F) float32; masks (C, A + 1) int8, STOP last
     and always 1; following (C, A + 1) int32: the place that each action leads to, -1 where it is not known
-    (yet), and for STOP. over (C,) bool: the budget's steps are gone. scores, costs (C,) float64: of the
-    answer given there, and what is charged in all for it; NaN where it is not known yet.
-    full: more is kept than should be. computed: calls and probes that were really carried out.
+    (yet), and for STOP. rooted (count,) int32: the place of each root, -1 where it is not known yet. scores,
+    costs (C,) float64: of the answer given there, and what is charged in all for it; NaN where it is not
+    known yet. computed: calls and probes that were really carried out.
     """
 
     observation: Observation
@@ -32,11 +32,15 @@ class Ground(Protocol):
     vectors: np.ndarray
     masks: np.ndarray
     following: np.ndarray
-    over: np.ndarray
+    rooted: np.ndarray
     scores: np.ndarray
     costs: np.ndarray
-    full: bool
     computed: int
+
+    @property
+    def full(self) -> bool:
+        """Whether more is kept than should be."""
+        ...
 
     def begin(self, roots: np.ndarray) -> np.ndarray:
         """The places (k,) of roots (k,)."""
@@ -61,35 +65,30 @@ class Order:
             raise PolicyError(f"a group of {group!r}: it is how many episodes share a problem, 1 or more")
         self.count = count
         self.group = group
-        self._coming = np.zeros(0, np.int64)
+        self._coming: list[int] = []
 
     def restart(self) -> None:
         """Begin anew, as after a seed."""
-        self._coming = np.zeros(0, np.int64)
+        self._coming = []
 
-    def take(self, rng: np.random.Generator, number: int = 1) -> np.ndarray:
-        """The next roots (number,)."""
-        while len(self._coming) < number:
-            more = np.repeat(rng.permutation(self.count), self.group)
-            self._coming = np.concatenate([self._coming, more])
-        taken, self._coming = self._coming[:number], self._coming[number:]
-        return taken
+    def take(self, rng: np.random.Generator) -> int:
+        """The next root."""
+        if not self._coming:
+            self._coming = np.repeat(rng.permutation(self.count), self.group).tolist()
+        return self._coming.pop()
 
 
-def chosen(given: object, problems: np.ndarray) -> np.ndarray:
-    """Roots of the problems that `options` name, a number or several: of problems with several roots the
-    first. Raises PolicyError for numbers that there are not."""
-    try:
-        wanted = np.atleast_1d(np.asarray(given))
-        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
-            raise ValueError
-    except ValueError:
-        raise PolicyError(f"options name the problem {given!r:.80}: give its number, from 0") from None
-    where = [np.flatnonzero(problems == number) for number in wanted]
-    for number, found in zip(wanted.tolist(), where, strict=True):
-        if not len(found):
-            raise PolicyError(f"options name the problem {number}: there are {len(np.unique(problems))}, from 0")
-    return np.array([found[0] for found in where], np.int64)
+def root_of(given: object, problems: np.ndarray) -> int:
+    """The root of the problem that `options` name; of a problem in several draws the first. Raises
+    PolicyError for a number that there is not."""
+    whole = isinstance(given, (int, np.integer)) and not isinstance(given, bool)
+    found = np.flatnonzero(problems == given) if whole else ()
+    if not len(found):
+        raise PolicyError(
+            f"options name the problem {given!r:.80}: there are {len(np.unique(problems))}, numbered from"
+            f" {problems.min()} to {problems.max()}"
+        )
+    return int(found[0])
 
 
 def check_actions(observation: Observation, what: Sequence[str] = ()) -> None:

@@ -67,13 +67,12 @@ class LiveGround:
         return len(self._standings) >= self._most
 
     def begin(self, roots: np.ndarray) -> np.ndarray:
-        given = roots.tolist()
-        wanted = [root for root in dict.fromkeys(given) if root not in self._roots]
         if not self._remembers:
-            return self._begun(given)
-        if wanted:
-            self._roots.update(zip(wanted, self._begun(wanted).tolist(), strict=True))
-        return np.array([self._roots[root] for root in given], np.int64)
+            return self._begun(roots.tolist())
+        wanted = np.unique(roots[self.rooted[roots] < 0])
+        if len(wanted):
+            self.rooted[wanted] = self._begun(wanted.tolist())
+        return self.rooted[roots].astype(np.int64)
 
     def go(self, places: np.ndarray, actions: np.ndarray) -> np.ndarray:
         stop = self.observation.stop
@@ -106,13 +105,15 @@ class LiveGround:
 
     def keep(self, places: np.ndarray) -> np.ndarray:
         kept, numbers = np.unique(places, return_inverse=True)
-        before = self.vectors, self.masks, self.over, self.scores, self.costs, self._of, self._standings
+        known = ("vectors", "masks", "scores", "costs")
+        before = {name: getattr(self, name)[kept] for name in known}
+        of, standings = self._of, self._standings
         self._clear()
         self._grow(len(kept))
-        for new, old in zip((self.vectors, self.masks, self.over, self.scores, self.costs), before, strict=False):
-            new[: len(kept)] = old[kept]
-        self._of = [before[5][place] for place in kept.tolist()]
-        self._standings = [before[6][place] for place in kept.tolist()]
+        for name, held in before.items():
+            getattr(self, name)[: len(kept)] = held
+        self._of = [of[place] for place in kept.tolist()]
+        self._standings = [standings[place] for place in kept.tolist()]
         return numbers.astype(np.int64)
 
     # ---------------------------------------------------------------------------------------------- rows
@@ -122,12 +123,11 @@ class LiveGround:
         self.vectors = np.zeros((FEW, self.observation.size), np.float32)
         self.masks = np.zeros((FEW, choices), np.int8)
         self.following = np.full((FEW, choices), -1, np.int32)
-        self.over = np.zeros(FEW, bool)
+        self.rooted = np.full(self.count, -1, np.int32)
         self.scores = np.full(FEW, np.nan)
         self.costs = np.full(FEW, np.nan)
         self._of: list[int] = []
         self._standings: list[Standing] = []
-        self._roots: dict[int, int] = {}
 
     def _grow(self, size: int) -> None:
         """Room for `size` rows."""
@@ -138,7 +138,6 @@ class LiveGround:
         self.vectors = np.concatenate([self.vectors, np.zeros((more, self.vectors.shape[1]), np.float32)])
         self.masks = np.concatenate([self.masks, np.zeros((more, self.masks.shape[1]), np.int8)])
         self.following = np.concatenate([self.following, np.full((more, self.masks.shape[1]), -1, np.int32)])
-        self.over = np.concatenate([self.over, np.zeros(more, bool)])
         self.scores = np.concatenate([self.scores, np.full(more, np.nan)])
         self.costs = np.concatenate([self.costs, np.full(more, np.nan)])
 
@@ -167,7 +166,6 @@ class LiveGround:
         self._grow(first + count)
         self.vectors[rows] = vectors
         self.masks[rows] = self.observation.allowed(vectors)
-        self.over[rows] = [state.step >= state._left.steps for state in states]  # pyright: ignore[reportPrivateUsage]
         self._of += roots
         self._standings += standings
         return np.arange(first, first + count)
@@ -195,7 +193,7 @@ def choosable(executor: Executor) -> tuple[str, ...]:
 
 def _checked(problems: Iterable[Problem], executor: Executor) -> list[Problem]:
     """The problems, each with a decoder that applies to it. Raises ProblemError, UnknownName."""
-    given = [problems] if isinstance(problems, Problem) else list(problems)
+    given: list[Any] = [problems] if isinstance(problems, Problem) else list(problems)
     if not given:
         raise ProblemError("there are no problems: give at least one")
     for i, problem in enumerate(given):

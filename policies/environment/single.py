@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 
-from policies.environment.ground import Ground, Order, chosen
-from policies.environment.live import LiveGround, Scorer
-from policies.environment.source import ground_of
+from policies.environment.ground import Ground, Order, root_of
+from policies.environment.live import Scorer
+from policies.environment.source import Source, ground_of
 from policies.environment.spaces import MASK, action_space, observation_space, stretches
 from policies.observation import Observation
 from policies.price import Price, not_negative
 from unroller.executor import Executor
-from unroller.problem import Problem
 
 
-class UnrollEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
-    """An episode is an unrolling: each action calls a primitive, the last one, STOP, has the problem answered.
+class UnrollEnv(gymnasium.Env[Any, Any]):
+    """An episode is an unrolling: an action calls a primitive; the last one, STOP, has the problem answered.
 
-    problems: to unroll, with an `executor`; or a ground made before. scorer: (problem, output) -> 0..1, or a
-    registered name. cost_weight: λ, what one unit of `price` takes off the score. observation: what is seen
-    (by default `Observation` of all actions that can be called but oracles). depth: calls at most, beside the
-    budget's steps. seed: of the order in which problems come, which is all that is drawn.
+    problems: to unroll, with an `executor`; or a table or a tree, which need none. scorer: (problem, output)
+    -> 0..1, or a registered name. cost_weight: λ, what one unit of `price` takes off the score. observation:
+    what is seen (by default `Observation` of all actions that can be called but oracles). depth: calls at
+    most, beside the budget's steps. seed: of the order in which problems come, all that is drawn here.
 
     Reward: 0 for a call; for STOP `score - λ × cost`, the cost being all that is charged, for calls that
     failed, for probes each time they looked, and for the answer. dense: a call is paid what it changes that
     by, and STOP what the problem was worth without any call, so that the sum is the same; to know it the
     problem is answered at every step, which is a model call really made, once a place, and charged to nobody.
 
-    What is not allowed is taken as STOP. Where the budget's steps are gone, the problem is answered at once.
-    `truncated` is never True. info: `action_mask`, `problem` (its number); at the end `score`, `cost`, and
-    `illegal`: whether STOP is what came of an action that was not allowed. `reset(options={"problem": i})`
-    takes that problem. Raises PolicyError for λ below 0, ContractError for a score that is no number.
+    What is not allowed is taken as STOP; where the budget is gone nothing else is allowed, so a policy that
+    never stops ends there. `truncated` is never True. info: `action_mask`, the very array of the observation,
+    and `problem`, its number; at the end `score`, `cost`, and `illegal`: whether an action that was not
+    allowed was taken as STOP. `reset(options={"problem": i})` takes that problem. Raises PolicyError for λ
+    below 0, ContractError for a score that is no number.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
-        problems: Iterable[Problem] | Ground | Any,
+        problems: Source,
         *,
         executor: Executor | None = None,
         scorer: Scorer | None = None,
@@ -53,7 +52,7 @@ class UnrollEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         dense: bool = False,
         seed: int | None = None,
     ) -> None:
-        self.cost_weight = not_negative("the cost weight", cost_weight)
+        self.cost_weight = cost_weight
         self.dense = bool(dense)
         self.ground: Ground = ground_of(
             problems, executor, scorer=scorer, price=price, observation=observation, depth=depth
@@ -66,7 +65,7 @@ class UnrollEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         self._at = tuple(stretches(seen).values())
         self._order = Order(self.ground.count)
         self._place = -1
-        self._root = -1
+        self._number = -1
         self._before = self._bare = 0.0
         if seed is not None:
             self._np_random, self._np_random_seed = seeding.np_random(seed)
@@ -75,6 +74,15 @@ class UnrollEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
     def actions(self) -> tuple[str, ...]:
         """What each action calls; STOP comes after them."""
         return self.ground.observation.actions
+
+    @property
+    def cost_weight(self) -> float:
+        """λ: what one unit of the price takes off the score. It may be changed between episodes."""
+        return self._cost_weight
+
+    @cost_weight.setter
+    def cost_weight(self, weight: float) -> None:
+        self._cost_weight = not_negative("the cost weight", weight)
 
     def action_masks(self) -> np.ndarray:
         """(actions + 1,) bool: what is allowed now, as sb3-contrib asks for it."""
@@ -87,15 +95,16 @@ class UnrollEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         if seed is not None:
             self._order.restart()
         ground = self.ground
-        wanted = (options or {}).get("problem")
-        if wanted is None:
-            roots = self._order.take(self.np_random)
+        if options and "problem" in options:
+            root = root_of(options["problem"], ground.problems)
         else:
-            roots = chosen(wanted, ground.problems)[:1]
+            root = self._order.take(self.np_random)
         if ground.full:
             ground.keep(np.zeros(0, np.int64))
-        self._root = int(roots[0])
-        self._place = int(ground.begin(roots)[0])
+        place = ground.rooted.item(root)
+        if place < 0:
+            place = int(ground.begin(np.array([root]))[0])
+        self._number, self._place = ground.problems.item(root), place
         if self.dense:
             self._before = self._bare = self._worth(self._place)
         return self._shown()
@@ -113,8 +122,6 @@ class UnrollEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         if following < 0:
             following = int(ground.go(np.array([place]), np.array([action]))[0])
         self._place = following
-        if ground.over.item(following):
-            return self._end(False)
         reward = 0.0
         if self.dense:
             worth = self._worth(following)
@@ -141,13 +148,13 @@ class UnrollEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         if score != score:
             ground.go(np.array([place]), np.array([self._stop]))
             score = ground.scores.item(place)
-        return score - self.cost_weight * ground.costs.item(place)
+        return score - self._cost_weight * ground.costs.item(place)
 
     def _shown(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Copies of what is known of the place: nobody else holds them."""
         ground = self.ground
-        row = ground.vectors[self._place].copy()
-        mask = ground.masks[self._place]
+        place = self._place
+        row, mask = ground.vectors[place].copy(), ground.masks[place].copy()
         problem, counts, embeddings, history, left = self._at
         shown = {
             "problem": row[problem],
@@ -155,6 +162,6 @@ class UnrollEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
             "embeddings": row[embeddings],
             "history": row[history],
             "left": row[left],
-            MASK: mask.copy(),
+            MASK: mask,
         }
-        return shown, {MASK: mask.copy(), "problem": self._root}
+        return shown, {MASK: mask, "problem": self._number}

@@ -1,29 +1,46 @@
-"""What an environment is given to take place on: problems and an executor, or what was made of them before."""
+"""What an environment is given to take place on: problems and an executor, a table, or a tree."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from policies.environment.ground import Ground
 from policies.environment.live import LiveGround, Scorer
+from policies.environment.tabled import TableGround
 from policies.observation import Observation
 from policies.price import Price
+from policies.table import Table, Tabular, as_table
 from unroller.executor import Executor
 from unroller.faults import PolicyError
 from unroller.problem import Problem
 
+Source = Iterable[Problem] | Table | Tabular | TableGround | LiveGround
+"""Problems, which need an executor; or a table or a tree, which hold all that an executor would find out."""
+
 
 def ground_of(
-    given: Iterable[Problem] | Ground | Any,
-    executor: Executor | None,
+    given: Source,
+    executor: Executor | None = None,
     *,
-    scorer: Scorer | None,
-    price: Price | None,
-    observation: Observation | None,
-    depth: int | None,
+    scorer: Scorer | None = None,
+    price: Price | None = None,
+    observation: Observation | None = None,
+    depth: int | None = None,
 ) -> Ground:
-    """The ground of what was given. Raises PolicyError for settings that it has already."""
+    """The ground of what was given; one that was made before is taken as it is, so that several environments
+    can share what they know. Raises PolicyError for settings that it has already."""
+    if isinstance(given, (TableGround, LiveGround)):
+        _settled(
+            "a ground", executor=executor, scorer=scorer, price=price, observation=observation, depth=depth
+        )
+        return given
+    if isinstance(given, (Table, Tabular)):
+        _settled("a table", executor=executor, scorer=scorer, depth=depth)
+        if isinstance(given, Table):
+            return TableGround(as_table(given, observation or given.observation, price))
+        # A tree that is not told what to show shows all that it keeps.
+        return TableGround(cast(Any, given).table(observation, price=price or Price()))
     if executor is None:
         raise PolicyError("problems are unrolled by an executor: give one, executor=Executor(backend=…)")
     return LiveGround(
@@ -34,3 +51,10 @@ def ground_of(
         price=price,
         depth=depth,
     )
+
+
+def _settled(what: str, **settings: Any) -> None:
+    """Raises PolicyError for what is given although it has it already."""
+    name = next((name for name, value in settings.items() if value is not None), None)
+    if name is not None:
+        raise PolicyError(f"{what} has its {name} already: leave {name} out, or make {what} with it")
