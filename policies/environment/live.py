@@ -30,8 +30,9 @@ class LiveGround:
     """Places of problems under an executor: see `Ground` for the arrays.
 
     scorer: (problem, output) -> 0..1, or a registered name; an unrolling without an answer scores 0. depth:
-    calls at most, beside the budget's steps. most: how many places are kept until `full`. An executor
-    without a memo remembers nothing, and neither does this. Raises ProblemError, PolicyError, UnknownName.
+    calls at most, beside the budget's steps. most: how many places are kept until `full`; where several
+    environments (`users`) share them, all are kept. An executor without a memo remembers nothing, and neither
+    does this. Raises ProblemError, PolicyError, UnknownName.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class LiveGround:
         self.count = len(self._problems)
         self.problems = np.arange(self.count)
         self.computed = 0
+        self.users = 0
         self._clear()
 
     @property
     def full(self) -> bool:
-        return len(self._standings) >= self._most
+        return self.users < 2 and len(self._standings) >= self._most
 
     def begin(self, roots: np.ndarray) -> np.ndarray:
         if not self._remembers:

@@ -34,6 +34,8 @@ def ground_of(
         _settled(
             "a ground", executor=executor, scorer=scorer, price=price, observation=observation, depth=depth
         )
+        if isinstance(given, LiveGround):
+            given.users += 1
         return given
     if isinstance(given, (Table, Tabular)):
         _settled("a table", executor=executor, scorer=scorer, depth=depth)
