@@ -18,7 +18,7 @@ from planners import tree
 from policies.environment import UnrollVecEnv, as_policy
 
 COST_WEIGHT = 0.02  # the score that a model call has to bring
-STEPS = 60_000
+STEPS = 30_000
 
 
 def train(made, seed, steps=STEPS):
@@ -28,12 +28,11 @@ def train(made, seed, steps=STEPS):
     model = MaskablePPO(
         "MultiInputPolicy",
         env,
-        n_steps=64,
+        n_steps=32,
         batch_size=256,
         n_epochs=4,
         gamma=1.0,
-        gae_lambda=0.95,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         ent_coef=0.01,
         seed=seed,
         device="cpu",
