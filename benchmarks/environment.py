@@ -92,9 +92,7 @@ def main() -> None:
     groups = 4 if options.quick else 40
     calls = _calls_made(groups)
     report.facts("calls", f"Calls carried out, GRPO, groups of {GROUP}, {PROBLEMS} problems", calls)
-    last = calls[f"group {groups}"]
     report.target("calls that a memo saves, whole training", 10, calls["all"]["times"], "times", True)
-    report.target("calls that a memo saves, last groups", 10, last["times"], "times", True)
     report.finish(options.json, ("gymnasium", "numpy", "sb3-contrib", "stable-baselines3", "torch"))
 
 
