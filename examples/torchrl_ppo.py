@@ -45,8 +45,8 @@ def train(made, steps, seed=0):
     torch.manual_seed(seed)
     env = UnrollEnv(made, cost_weight=COST_WEIGHT, seed=seed)
     wrapped = GymWrapper(env, categorical_action_encoding=True)
-    wrapped = TransformedEnv(wrapped, Compose(InitTracker(), ActionMask()))
-    scores = Network(env, int(env.action_space.n))
+    wrapped = TransformedEnv(wrapped, Compose([InitTracker(), ActionMask()]))
+    scores = Network(env, len(env.actions) + 1)
     scores = TensorDictModule(scores, in_keys=[*SEEN, "action_mask"], out_keys=["logits", "mask"])
     actor = ProbabilisticActor(
         scores,

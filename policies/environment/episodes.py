@@ -6,7 +6,6 @@ primitive, and one of each decoder, however many environments there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,33 +73,43 @@ class Episodes:
         if self.dense:
             self._before[which] = self._bare[which] = self._worth(self.place[which])
 
-    def step(self, actions: Any) -> Stepped:
-        """Carry out one action each, (n,)."""
-        ground, places = self.ground, self.place
-        if (places < 0).any():
-            raise PolicyError("there are environments in which no episode was begun: call reset() first")
+    def step(self, actions: Any, which: np.ndarray | None = None) -> Stepped:
+        """Carry out one action each, (n,); only those of the numbers `which`, if they are given."""
         chosen = np.asarray(actions).reshape(-1)
         if len(chosen) != self.number:
             raise PolicyError(f"{len(chosen)} actions for {self.number} environments: give one each")
+        if chosen.dtype.kind not in "iu":
+            raise PolicyError(f"actions are whole numbers, not {chosen.dtype}: give the number of one each")
+        stepped = Stepped(
+            np.zeros(self.number), np.zeros(self.number, bool), self.place.copy(), np.zeros(self.number, bool)
+        )
+        if which is None:
+            which = np.arange(self.number)
+        if not len(which):
+            return stepped
+        ground, places, chosen = self.ground, self.place[which], chosen[which]
+        if (places < 0).any():
+            raise PolicyError("there are environments in which no episode was begun: call reset() first")
         stop = ground.observation.stop
-        chosen = chosen.astype(np.int64)
         inside = np.clip(chosen, 0, stop)
         legal = (inside == chosen) & (ground.masks[places, inside] == 1)
-        chosen = np.where(legal, chosen, stop)
+        chosen = np.where(legal, inside, stop)
         ended = chosen == stop
         after = np.where(ended, places, ground.following[places, chosen])
         unknown = np.where(ended, np.isnan(ground.scores[places]), after < 0)
         if unknown.any():
             after[unknown] = ground.go(places[unknown], chosen[unknown])
-        self.place = after
-        reward = np.zeros(self.number)
+        reward = np.zeros(len(which))
         if self.dense:
             worth = self._worth(after)
-            reward = np.where(ended, self._bare, worth - self._before)
-            self._before = worth
+            reward = np.where(ended, self._bare[which], worth - self._before[which])
+            self._before[which] = worth
         elif ended.any():
             reward[ended] = self._worth(after[ended])
-        return Stepped(reward, ended, after, ~legal)
+        self.place[which] = after
+        for whole, part in zip(stepped, (reward, ended, after, ~legal), strict=True):
+            whole[which] = part
+        return stepped
 
     def masks(self) -> np.ndarray:
         """(n, actions + 1) bool: what is allowed now."""
@@ -119,7 +128,7 @@ class Episodes:
         return ground.scores[places] - self._cost_weight * ground.costs[places]
 
     def _named(self, problems: Any) -> np.ndarray:
-        several: Sequence[Any] = problems if isinstance(problems, (list, tuple, np.ndarray)) else [problems]
+        several = list(problems) if isinstance(problems, (list, tuple, np.ndarray)) else [problems]
         roots = [root_of(one, self.ground.problems) for one in several]
         if len(roots) not in (1, self.number):
             raise PolicyError(

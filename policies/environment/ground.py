@@ -6,7 +6,6 @@ is not in them yet is asked for, many at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -82,7 +81,7 @@ def root_of(given: object, problems: np.ndarray) -> int:
     """The root of the problem that `options` name; of a problem in several draws the first. Raises
     PolicyError for a number that there is not."""
     whole = isinstance(given, (int, np.integer)) and not isinstance(given, bool)
-    found = np.flatnonzero(problems == given) if whole else ()
+    found = np.flatnonzero(problems == given) if whole else np.zeros(0, np.int64)
     if not len(found):
         raise PolicyError(
             f"options name the problem {given!r:.80}: there are {len(np.unique(problems))}, numbered from"
@@ -91,10 +90,10 @@ def root_of(given: object, problems: np.ndarray) -> int:
     return int(found[0])
 
 
-def check_actions(observation: Observation, what: Sequence[str] = ()) -> None:
+def check_actions(observation: Observation) -> None:
     """Raises PolicyError where there is nothing to choose from."""
     if not observation.actions:
         raise PolicyError(
-            "an environment chooses from at least one action, and there is none"
-            + (f": {'; '.join(what)}" if what else ": register a primitive, or name the actions")
+            "an environment chooses from at least one action, and there is none: give the executor a"
+            " primitive that a backend can carry out"
         )

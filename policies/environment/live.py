@@ -13,6 +13,7 @@ from policies.price import Price
 from policies.saved import warn_if_none
 from policies.schedules import ORACLES, is_one_of, unread
 from unroller.ablation.scoring import scorer_of
+from unroller.cost import left_of
 from unroller.decide import STOP, Call
 from unroller.executor import Executor
 from unroller.faults import PolicyError, ProblemError
@@ -32,7 +33,7 @@ class LiveGround:
     scorer: (problem, output) -> 0..1, or a registered name; an unrolling without an answer scores 0. depth:
     calls at most, beside the budget's steps. most: how many places are kept until `full`; where several
     environments (`users`) share them, all are kept. An executor without a memo remembers nothing, and neither
-    does this. Raises ProblemError, PolicyError, UnknownName.
+    does this. Raises ProblemError, PolicyError, UnknownName, BudgetError.
     """
 
     def __init__(
@@ -194,14 +195,17 @@ def choosable(executor: Executor) -> tuple[str, ...]:
 
 
 def _checked(problems: Iterable[Problem], executor: Executor) -> list[Problem]:
-    """The problems, each with a decoder that applies to it. Raises ProblemError, UnknownName."""
+    """The problems, each with a decoder that applies to it and that the budget covers. Raises ProblemError,
+    UnknownName, BudgetError."""
     given: list[Any] = [problems] if isinstance(problems, Problem) else list(problems)
     if not given:
         raise ProblemError("there are no problems: give at least one")
     for i, problem in enumerate(given):
         if not isinstance(problem, Problem):
             raise ProblemError(f"problem {i} is a {type(problem).__name__}: give Problems")
-        reason = executor.decoder(problem.task).inapplicable(problem)
+        decoder = executor.decoder(problem.task)
+        left_of(executor.budget, decoder.cost)
+        reason = decoder.inapplicable(problem)
         if reason is not None:
             raise ProblemError(f"problem {i}, {problem.task}: {reason}")
     return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, ClassVar
 
 import gymnasium
@@ -113,7 +114,7 @@ class UnrollEnv(gymnasium.Env[Any, Any]):
         ground, place = self.ground, self._place
         if place < 0:
             raise gymnasium.error.ResetNeeded("the episode has ended, or none was begun: call reset()")
-        action = int(action)
+        action = index(action.item() if hasattr(action, "item") else action)
         stop = self._stop
         legal = 0 <= action <= stop and ground.masks.item(place, action) == 1
         if not legal or action == stop:

@@ -43,6 +43,10 @@ def ground_of(
             return TableGround(as_table(given, observation or given.observation, price))
         # A tree that is not told what to show shows all that it keeps.
         return TableGround(cast(Any, given).table(observation, price=price or Price()))
+    if price is not None and not isinstance(price, Price):
+        raise PolicyError(
+            f"a price of {price!r:.80}: give a policies.Price, as Price(model_calls=1, tokens=0.01)"
+        )
     if executor is None:
         raise PolicyError("problems are unrolled by an executor: give one, executor=Executor(backend=…)")
     return LiveGround(

@@ -23,9 +23,10 @@ from unroller.faults import PolicyError
 class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
     """`UnrollEnv`, `num_envs` at a time; what is not known yet of all of them is asked for in one batch.
 
-    An environment that ends begins anew in the same step (`AutoresetMode.SAME_STEP`): what is returned is the
-    first observation of its next episode, the last one of the one that ended is in info["final_obs"], and
-    `score`, `cost` and `illegal` are in info["final_info"], as gymnasium's own vector environments have it.
+    By default an environment that ends begins anew in the same step (`AutoresetMode.SAME_STEP`): what is
+    returned is the first observation of its next episode, the last one of the one that ended is in
+    info["final_obs"], and `score`, `cost` and `illegal` are in info["final_info"], as gymnasium's own vector
+    environments have it. autoreset_mode: another one, for wrappers that want it (`NEXT_STEP`, `DISABLED`).
     One order of problems, drawn from one seed, serves all of them. group: how many episodes that begin one
     after the other share a problem, as GRPO's do. `reset(options={"problem": i})` takes that problem for all,
     a list of them one each; `{"reset_mask": …}` (num_envs,) bool resets only those. Everything else as in
@@ -45,6 +46,7 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         depth: int | None = None,
         dense: bool = False,
         group: int = 1,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         seed: int | None = None,
     ) -> None:
         self.ground = ground_of(
@@ -52,12 +54,14 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         )
         self.episodes = Episodes(self.ground, num_envs, cost_weight, dense, group)
         self.num_envs = num_envs
-        self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = observation_space(self.ground.observation)
         self.single_action_space = action_space(self.ground.observation)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._all = np.arange(num_envs)
+        self._ended = np.zeros(num_envs, bool)
         if seed is not None:
             self._np_random, self._np_random_seed = seeding.np_random(seed)
 
@@ -74,8 +78,8 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if seed is not None:
-            if isinstance(seed, int):
-                super().reset(seed=seed)
+            if isinstance(seed, (int, np.integer)):
+                super().reset(seed=int(seed))
             else:
                 self.np_random = np.random.default_rng(list(seed))
             self.episodes.order.restart()
@@ -89,19 +93,29 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
                 )
             which = np.flatnonzero(mask)
         self.episodes.begin(which, self.np_random, options.get("problem"))
+        self._ended[which] = False
         return self._shown()
 
     def step(
         self, actions: Any
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        episodes = self.episodes
-        stepped = episodes.step(actions)
+        episodes, mode = self.episodes, self.autoreset_mode
+        which = None
+        if mode is AutoresetMode.NEXT_STEP and self._ended.any():
+            episodes.begin(np.flatnonzero(self._ended), self.np_random)
+            which = np.flatnonzero(~self._ended)
+        stepped = episodes.step(actions, which)
+        ended = self._ended = stepped.ended
         final: dict[str, Any] = {}
-        if stepped.ended.any():
-            final = self._final(stepped.ended, stepped.place, stepped.illegal)
-            episodes.begin(np.flatnonzero(stepped.ended), self.np_random)
+        if ended.any():
+            final = self._told(ended, stepped.place, stepped.illegal)
+            if mode is AutoresetMode.SAME_STEP:
+                final = self._final(ended, stepped.place, final)
+                episodes.begin(np.flatnonzero(ended), self.np_random)
         shown, infos = self._shown()
-        return shown, stepped.reward, stepped.ended, np.zeros(self.num_envs, bool), infos | final
+        if mode is AutoresetMode.DISABLED:
+            episodes.place[ended] = -1
+        return shown, stepped.reward, ended.copy(), np.zeros(self.num_envs, bool), infos | final
 
     def _shown(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         episodes = self.episodes
@@ -115,23 +129,27 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
             "_problem": everywhere.copy(),
         }
 
-    def _final(self, ended: np.ndarray, places: np.ndarray, illegal: np.ndarray) -> dict[str, Any]:
-        ground, episodes = self.ground, self.episodes
-        which = np.flatnonzero(ended)
-        last = episodes.shown(places[which])
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        for row, i in enumerate(which.tolist()):
-            final_obs[i] = {name: part[row] for name, part in last.items()}
+    def _told(self, ended: np.ndarray, places: np.ndarray, illegal: np.ndarray) -> dict[str, Any]:
+        """How the episodes that ended came out, each with a mask of whom it is told."""
+        ground = self.ground
         held = {
             "score": np.where(ended, ground.scores[places], 0.0),
             "cost": np.where(ended, ground.costs[places], 0.0),
             "illegal": illegal & ended,
-            "problem": np.where(ended, ground.problems[episodes.root], 0),
         }
-        masks = {f"_{name}": ended.copy() for name in held}
+        return held | {f"_{name}": ended.copy() for name in held}
+
+    def _final(self, ended: np.ndarray, places: np.ndarray, told: dict[str, Any]) -> dict[str, Any]:
+        """The same with the last observations, where the next episodes begin at once."""
+        which = np.flatnonzero(ended)
+        last = self.episodes.shown(places[which])
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for row, i in enumerate(which.tolist()):
+            final_obs[i] = {name: part[row] for name, part in last.items()}
+        problems = np.where(ended, self.ground.problems[self.episodes.root], 0)
         return {
             "final_obs": final_obs,
             "_final_obs": ended.copy(),
-            "final_info": held | masks,
+            "final_info": told | {"problem": problems, "_problem": ended.copy()},
             "_final_info": ended.copy(),
         }

@@ -99,11 +99,12 @@ def test_one_environment_in_a_vector_is_that_environment(table, dense):
             seen, info = alone.reset()
 
 
-def test_it_speaks_as_the_vector_environment_of_gymnasium_does(table):
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_it_speaks_as_the_vector_environment_of_gymnasium_does(table, mode):
     """Shapes, types and keys, beside `SyncVectorEnv` in the same mode."""
     made = [lambda: UnrollEnv(table, cost_weight=0.02) for _ in range(4)]
-    theirs = SyncVectorEnv(made, autoreset_mode=AutoresetMode.SAME_STEP)
-    ours = UnrollVectorEnv(table, 4, cost_weight=0.02)
+    theirs = SyncVectorEnv(made, autoreset_mode=mode)
+    ours = UnrollVectorEnv(table, 4, cost_weight=0.02, autoreset_mode=mode)
     assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"]
     for space in ("single_observation_space", "single_action_space", "observation_space", "action_space"):
         assert getattr(ours, space) == getattr(theirs, space), space
@@ -134,6 +135,25 @@ def alike(ours, theirs):
             )
         else:
             assert ours[name].shape == held.shape and ours[name].dtype.kind == held.dtype.kind, name
+
+
+def test_an_episode_begins_in_the_step_after_or_when_it_is_told_to(table):
+    late = UnrollVectorEnv(table, 2, seed=0, autoreset_mode=AutoresetMode.NEXT_STEP)
+    late.reset()
+    _, rewards, ended, _, infos = late.step([len(late.actions), 0])
+    assert ended.tolist() == [True, False] and infos["score"][0] == rewards[0] > 0
+    before = infos["problem"].copy()
+    seen, rewards, ended, _, infos = late.step([1, 1])
+    assert rewards[0] == 0 and not ended[0] and infos["problem"][0] != before[0]
+    assert seen["counts"][0].sum() == 0 and seen["counts"][1].sum() > 0, "the action is not carried out"
+
+    told = UnrollVectorEnv(table, 2, seed=0, autoreset_mode="Disabled")
+    told.reset()
+    told.step([len(told.actions), 0])
+    with pytest.raises(PolicyError, match="reset"):
+        told.step([0, 1])
+    told.reset(options={"reset_mask": np.array([True, False])})
+    told.step([0, 1])
 
 
 def test_a_group_shares_a_problem(table):
@@ -249,6 +269,8 @@ def test_what_cannot_be_stepped_is_refused_in_words(table):
     env.reset()
     with pytest.raises(PolicyError, match="3 actions for 2"):
         env.step([0, 0, 0])
+    with pytest.raises(PolicyError, match="whole numbers"):
+        env.step([0.5, float("nan")])
     with pytest.raises(PolicyError, match="0 or more"):
         UnrollVectorEnv(table, 2, cost_weight=-1)
 
