@@ -6,7 +6,7 @@
 hands out copies of one observation, as any environment must, since who trains on it keeps what it is given.
 Episodes are the same length for all: two calls, then STOP; the time of resets is in the steps. Ours is timed
 over a live executor, every place of which was visited before, and over a table. *Learning* is MaskablePPO on
-32 environments, its rollouts and its updates.
+32 environments, its rollouts and its updates; what it comes to is measured for the example.
 
 *Model calls* are counted by the engine that makes them, over toy primitives whose order matters, so that a
 problem has 86 places: GRPO with groups of 16 episodes, from a policy that chooses any action alike to one
@@ -15,6 +15,8 @@ that is sure, with a memo and with an executor that has none. The two runs make 
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -23,7 +25,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from measure import OURS, Contender, Race, Report, arguments
+from measure import OURS, ROOT, Contender, Race, Report, arguments
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -36,6 +38,9 @@ from unroller.cost import Cost
 from unroller.declare import Primitive
 from unroller.dispatch import perform
 from unroller.values import Answer
+
+sys.path.append(str(ROOT / "examples"))
+import maskable_ppo
 
 MANY, GROUP, DEPTH, PRIMITIVES, PROBLEMS = 32, 16, 3, 5, 64
 EPISODE = (0, 1, PRIMITIVES)
@@ -88,6 +93,16 @@ def main() -> None:
     for name in (OURS, ONE_BY_ONE):
         share = learned[TRIVIAL].times(learned[name])
         report.target(f"learning against the trivial one: {name}", 0.7, share, "times", True)
+
+    steps, seeds = 30_000, range(1 if options.quick else 5)
+    optimum = {f"seed {seed}": _share_of_the_optimum(steps, seed) for seed in seeds}
+    report.facts(
+        "optimum", f"MaskablePPO after {steps:,} steps on a tree whose best policy is known", optimum
+    )
+    worst = min(row["share of the optimum"] for row in optimum.values())
+    slowest = max(row["seconds of one core"] for row in optimum.values())
+    report.target("share of the optimum, worst of the seeds", 0.99, worst, "", True)
+    report.target("seconds of one core to learn it, slowest of the seeds", 30, slowest, "s")
 
     groups = 4 if options.quick else 40
     calls = _calls_made(groups)
@@ -156,6 +171,18 @@ def _dummy(made: Callable[[], gymnasium.Env[Any, Any]]) -> DummyVecEnv:
 
 def _learned(model: MaskablePPO) -> None:
     model.learn(LEARNED)
+
+
+def _share_of_the_optimum(steps: int, seed: int) -> dict[str, Any]:
+    """What the policy of examples/maskable_ppo.py reaches, evaluated exactly."""
+    made = tree.synthetic(n=240, helpers=3)
+    started = time.process_time()
+    policy = maskable_ppo.train(made, steps, seed)
+    seconds = time.process_time() - started
+    found, weight = tree.evaluate(made, policy), maskable_ppo.COST_WEIGHT
+    value = found.score.mean - weight * found.cost.mean
+    share = value / tree.optimum(made, weight).value
+    return {"share of the optimum": share, "steps": steps, "seconds of one core": seconds}
 
 
 # --------------------------------------------------------------------------------------- a live executor

@@ -21,7 +21,7 @@ from typing import Any
 from unroller.cost import Cost
 from unroller.decide import NO_PROBES, STOP, Decided, Decision, Probes, State, as_decision
 from unroller.executor import Executor
-from unroller.faults import BudgetError, PolicyError
+from unroller.faults import BudgetError, Fault, PolicyError
 from unroller.problem import Problem
 from unroller.run import Run
 from unroller.scheduler import Lane, Scheduler, Setup
@@ -32,13 +32,14 @@ class Standing:
     """Where an unrolling stands before a decision.
 
     problem; cost: charged so far, probes' included; computed: how many calls and probes were really carried
-    out on the way here, what a memo knew left out.
+    out on the way here, what a memo knew left out; faults: what failed, or was refused, on the way here.
     """
 
     def __init__(self, lane: Lane, setup: Setup) -> None:
         self.problem: Problem = lane.problem
         self.cost: Cost = lane.cost
         self.computed = lane.spent.computed
+        self.faults = [event for event in lane.events if isinstance(event, Fault)]
         self._lane = lane
         self._setup = setup
 

@@ -112,8 +112,10 @@ class Episodes:
         return stepped
 
     def masks(self) -> np.ndarray:
-        """(n, actions + 1) bool: what is allowed now."""
-        return self.ground.masks[self.place].astype(bool)
+        """(n, actions + 1) bool: what is allowed now; STOP where no episode is under way."""
+        found = self.ground.masks[self.place].astype(bool)
+        found[self.place < 0, :-1] = False
+        return found
 
     def shown(self, places: np.ndarray) -> dict[str, np.ndarray]:
         """The observation of places (k,), (k, ·) by key: copies."""

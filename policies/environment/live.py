@@ -16,13 +16,16 @@ from unroller.ablation.scoring import scorer_of
 from unroller.cost import left_of
 from unroller.decide import STOP, Call
 from unroller.executor import Executor
-from unroller.faults import PolicyError, ProblemError
+from unroller.faults import BudgetOverrun, Fault, InputError, NotAllowed, PolicyError, ProblemError
 from unroller.problem import Problem
 from unroller.run import Run
 from unroller.stepping import Standing, Stepping
 
 FEW = 256
 """Rows that there are at first, and how many are kept where nothing is to be remembered."""
+
+LASTING = (InputError.__name__, BudgetOverrun.__name__, NotAllowed.__name__)
+"""Faults that come again whenever the same is tried."""
 
 Scorer = Callable[[Problem, Any], Any] | str
 
@@ -79,31 +82,31 @@ class LiveGround:
 
     def go(self, places: np.ndarray, actions: np.ndarray) -> np.ndarray:
         stop = self.observation.stop
-        stopping = actions == stop
-        found = np.where(stopping, places, self.following[places, actions]).astype(np.int64)
-        unknown = np.where(stopping, np.isnan(self.scores[places]), found < 0)
+        found = np.where(actions == stop, places, self.following[places, actions]).astype(np.int64)
+        unknown = np.where(actions == stop, np.isnan(self.scores[places]), found < 0)
         asked = [(i, int(places[i]), int(actions[i])) for i in np.flatnonzero(unknown)]
-        pairs = [(place, action) for _, place, action in asked]
-        if self._remembers:
-            pairs = list(dict.fromkeys(pairs))
-        if not pairs:
+        if not asked:
             return found
-        names = self.observation.actions
-        decisions = [STOP if action == stop else Call(names[action]) for _, action in pairs]
-        came = self._steps.go_on([self._standings[place] for place, _ in pairs], decisions)
-        stood = [(pair, one) for pair, one in zip(pairs, came, strict=True) if isinstance(one, Standing)]
-        for (place, _), one in zip(pairs, came, strict=True):
+        # Where nothing is remembered, twins are carried out one by one.
+        jobs = {(place, action, 0 if self._remembers else i): 0 for i, place, action in asked}
+        names, standings = self.observation.actions, self._standings
+        decisions = [STOP if action == stop else Call(names[action]) for _, action, _ in jobs]
+        came = self._steps.go_on([standings[place] for place, _, _ in jobs], decisions)
+        for job, one in zip(jobs, came, strict=True):
             if isinstance(one, Run):
-                self._answered(place, one)
-            else:
-                self.computed += one.computed - self._standings[place].computed
-        rows = self._written([self._of[place] for (place, _), _ in stood], [one for _, one in stood])
-        if self._remembers:
-            for ((place, action), _), row in zip(stood, rows.tolist(), strict=True):
+                self._answered(job[0], one)
+        moved = [(job, one) for job, one in zip(jobs, came, strict=True) if isinstance(one, Standing)]
+        rows = self._written([self._of[place] for (place, _, _), _ in moved], [one for _, one in moved])
+        for (job, one), row in zip(moved, rows.tolist(), strict=True):
+            place, action, _ = job
+            jobs[job] = row
+            self.computed += one.computed - standings[place].computed
+            if self._remembers and _lasts(one.faults[len(standings[place].faults) :]):
                 self.following[place, action] = row
-            return np.where(stopping, places, self.following[places, actions]).astype(np.int64)
-        moved = [i for i, _, action in asked if action != stop]
-        found[moved] = rows
+                self._from[row] = place, action
+        for i, place, action in asked:
+            if action != stop:
+                found[i] = jobs[place, action, 0 if self._remembers else i]
         return found
 
     def keep(self, places: np.ndarray) -> np.ndarray:
@@ -116,6 +119,7 @@ class LiveGround:
         for name, held in before.items():
             getattr(self, name)[: len(kept)] = held
         self._of = [of[place] for place in kept.tolist()]
+        self._from = [(-1, -1)] * len(kept)
         self._standings = [standings[place] for place in kept.tolist()]
         return numbers.astype(np.int64)
 
@@ -130,6 +134,7 @@ class LiveGround:
         self.scores = np.full(FEW, np.nan)
         self.costs = np.full(FEW, np.nan)
         self._of: list[int] = []
+        self._from: list[tuple[int, int]] = []  # place and action that lead to each; -1 for what begins
         self._standings: list[Standing] = []
 
     def _grow(self, size: int) -> None:
@@ -170,6 +175,7 @@ class LiveGround:
         self.vectors[rows] = vectors
         self.masks[rows] = self.observation.allowed(vectors)
         self._of += roots
+        self._from += [(-1, -1)] * count
         self._standings += standings
         return np.arange(first, first + count)
 
@@ -181,6 +187,21 @@ class LiveGround:
         self.computed += run.spent.computed - standing.computed
         self.scores[place] = score
         self.costs[place] = self._price.of(run.cost)
+        if not _lasts([fault for fault in run.faults if fault.phase == "decode"]):
+            self._forget(place)
+
+    def _forget(self, place: int) -> None:
+        """Have the place made anew when it is come to again; whoever is there now stays."""
+        before, action = self._from[place]
+        if before >= 0:
+            self.following[before, action] = -1
+        else:
+            self.rooted[self.rooted == place] = -1
+
+
+def _lasts(faults: Sequence[Fault]) -> bool:
+    """Whether what was found is there to stay: that which failed only now is asked for again."""
+    return all(fault.kind in LASTING for fault in faults)
 
 
 def choosable(executor: Executor) -> tuple[str, ...]:

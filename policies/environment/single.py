@@ -86,7 +86,9 @@ class UnrollEnv(gymnasium.Env[Any, Any]):
         self._cost_weight = not_negative("the cost weight", weight)
 
     def action_masks(self) -> np.ndarray:
-        """(actions + 1,) bool: what is allowed now, as sb3-contrib asks for it."""
+        """(actions + 1,) bool: what is allowed now, as sb3-contrib asks for it; STOP after the end."""
+        if self._place < 0:
+            return np.arange(self._stop + 1) == self._stop
         return self.ground.masks[self._place].astype(bool)
 
     def reset(

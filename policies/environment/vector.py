@@ -70,6 +70,15 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         """What each action calls; STOP comes after them."""
         return self.ground.observation.actions
 
+    @property
+    def cost_weight(self) -> float:
+        """λ: what one unit of the price takes off the score. It may be changed between episodes."""
+        return self.episodes.cost_weight
+
+    @cost_weight.setter
+    def cost_weight(self, weight: float) -> None:
+        self.episodes.cost_weight = weight
+
     def action_masks(self) -> np.ndarray:
         """(num_envs, actions + 1) bool: what is allowed now."""
         return self.episodes.masks()

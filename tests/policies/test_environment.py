@@ -376,3 +376,35 @@ def test_without_a_memo_everything_is_done_anew(monkeypatch, tmp_path):
         walked(env, 5, 32, lambda i: 0)
         counts[memo] = len((tmp_path / "log").read_text().splitlines())
     assert counts[None] > 4 * counts["memory"] > 0
+
+
+@pytest.mark.parametrize("what", ["call", "answer"])
+def test_what_failed_only_once_is_tried_again_when_it_is_come_to_again(what):
+    from unroller import Answer, Text, decoder, primitive
+
+    broken = [what]
+
+    @primitive(reads=("question",), writes=Text)
+    def wobbly(view):
+        if "call" in broken:
+            broken.remove("call")
+            raise RuntimeError("not now")
+        return Text("hm")
+
+    @decoder(task="quiz", reads=("choices",), writes=Answer)
+    def answer(view):
+        if "answer" in broken:
+            broken.remove("answer")
+            raise RuntimeError("not now")
+        return Answer("a", view.choices, 0, (1.0, 0.0))
+
+    ex = Executor(backend=[], primitives=[wobbly], decoders=[answer], policy=[])
+    env = UnrollEnv([toys.questions(0)], executor=ex, seed=0)
+    scores, failures = [], []
+    for _ in range(3):
+        env.reset()
+        seen, *_ = env.step(0)
+        failures.append(seen["counts"].sum() == 0)
+        scores.append(env.step(env.action_space.n - 1)[4]["score"])
+    assert failures == [what == "call", False, False]
+    assert scores == [float(what == "call"), 1.0, 1.0]
