@@ -6,7 +6,8 @@ is not in them yet is asked for, many at a time.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -75,6 +76,13 @@ class Order:
         if not self._coming:
             self._coming = np.repeat(rng.permutation(self.count), self.group).tolist()
         return self._coming.pop()
+
+
+def check_options(options: Mapping[str, Any] | None, known: Sequence[str]) -> None:
+    """Raises PolicyError for an option of `reset` that there is not."""
+    unknown = next((name for name in options or () if name not in known), None)
+    if unknown is not None:
+        raise PolicyError(f"reset has no option {unknown!r}: it has {', '.join(known)}")
 
 
 def root_of(given: object, problems: np.ndarray) -> int:

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 
-from policies.environment.ground import Ground, Order, root_of
+from policies.environment.ground import Ground, Order, check_options, root_of
 from policies.environment.live import Scorer
 from policies.environment.source import Source, ground_of
 from policies.environment.spaces import MASK, action_space, observation_space, stretches
@@ -98,6 +98,7 @@ class UnrollEnv(gymnasium.Env[Any, Any]):
         if seed is not None:
             self._order.restart()
         ground = self.ground
+        check_options(options, ("problem",))
         if options and "problem" in options:
             root = root_of(options["problem"], ground.problems)
         else:

@@ -30,6 +30,8 @@ def ground_of(
 ) -> Ground:
     """The ground of what was given; one that was made before is taken as it is, so that several environments
     can share what they know. Raises PolicyError for settings that it has already."""
+    if observation is not None and not isinstance(observation, Observation):
+        raise PolicyError(f"{observation!r:.80} is no policies.Observation: Observation(actions) makes one")
     if isinstance(given, (TableGround, LiveGround)):
         _settled(
             "a ground", executor=executor, scorer=scorer, price=price, observation=observation, depth=depth
@@ -47,7 +49,7 @@ def ground_of(
         raise PolicyError(
             f"a price of {price!r:.80}: give a policies.Price, as Price(model_calls=1, tokens=0.01)"
         )
-    if executor is None:
+    if not isinstance(executor, Executor):
         raise PolicyError("problems are unrolled by an executor: give one, executor=Executor(backend=…)")
     return LiveGround(
         given,

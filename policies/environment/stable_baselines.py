@@ -10,6 +10,7 @@ from gymnasium.utils import seeding
 from stable_baselines3.common.vec_env import VecEnv
 
 from policies.environment.episodes import Episodes
+from policies.environment.ground import check_options
 from policies.environment.live import Scorer
 from policies.environment.source import Source, ground_of
 from policies.environment.spaces import action_space, observation_space
@@ -71,6 +72,8 @@ class UnrollVecEnv(VecEnv):
         return self.episodes.masks()
 
     def reset(self) -> dict[str, np.ndarray]:
+        for options in self._options:
+            check_options(options, ("problem",))
         if self._seeds[0] is not None:
             self._rng, _ = seeding.np_random(self._seeds[0])
             self.episodes.order.restart()

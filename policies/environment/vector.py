@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from policies.environment.episodes import Episodes
+from policies.environment.ground import check_options
 from policies.environment.live import Scorer
 from policies.environment.source import Source, ground_of
 from policies.environment.spaces import MASK, action_space, observation_space
@@ -86,6 +87,7 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        check_options(options, ("problem", "reset_mask"))
         if seed is not None:
             if isinstance(seed, (int, np.integer)):
                 super().reset(seed=int(seed))

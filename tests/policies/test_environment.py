@@ -287,6 +287,10 @@ def test_a_weight_below_nothing_is_refused(weight):
         ({"depth": -1}, PolicyError, "depth of -1"),
         ({"observation": Observation(())}, PolicyError, "at least one action"),
         ({"scorer": "no_such_scorer"}, UnknownName, "no_such_scorer"),
+        ({"observation": ["hint"]}, PolicyError, "no policies.Observation"),
+        ({"ex": "nano"}, PolicyError, "executor="),
+        ({"ex": toys.executor(budget={"model_calls": 0})}, BudgetError, "does not cover"),
+        ({"price": "model_calls"}, PolicyError, "give a policies.Price"),
     ],
 )
 def test_what_cannot_be_an_environment_says_why(options, error, said):
@@ -307,6 +311,11 @@ def test_problems_need_an_executor_and_a_table_none(quiz_tree):
 def test_a_problem_that_there_is_not_cannot_be_chosen(number):
     with pytest.raises(PolicyError, match="numbered from 0 to 11"):
         live().reset(options={"problem": number})
+
+
+def test_an_option_that_there_is_not_is_not_passed_over():
+    with pytest.raises(PolicyError, match="no option 'problme'"):
+        live().reset(options={"problme": 3})
 
 
 def test_a_scorer_that_gives_no_number_is_named_with_the_problem():
