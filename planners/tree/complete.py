@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from planners.tree.layout import Layout, State, name_of
 from planners.tree.measuring import Chunk, drawn
 from planners.tree.recipe import Recipe
 from unroller.problem import Problem
+
+if TYPE_CHECKING:
+    from policies.observation import Observation
+    from policies.table import Table
 
 Array = np.ndarray[Any, Any]
 
@@ -162,6 +166,20 @@ class CompleteTree:
         if found is None:
             raise TreeError(f"the tree does not hold {name_of(state)}: it holds {self.layout!r}")
         return found
+
+    def table(
+        self,
+        observation: Observation | None = None,
+        *,
+        price: Any = "model_calls",
+        budget: Any = None,
+        problems: Sequence[int] | None = None,
+        by: Any = None,
+    ) -> Table:
+        """The tree as arrays for one observation, to train on: see `planners.tree.tables.table`."""
+        from planners.tree.tables import table
+
+        return table(self, observation, price=price, budget=budget, problems=problems, by=by)
 
     def follow(self, calls: Sequence[str]) -> Array:
         """(n, D): the state in which a list of calls ends up; as in a live run, a call that is not allowed
