@@ -100,7 +100,7 @@ class Table(msgspec.Struct, frozen=True, eq=False, dict=True):
             held = getattr(self, name)
             if isinstance(held, np.ndarray):
                 found.update(f"{name} {held.dtype} {held.shape}".encode())
-                found.update(np.ascontiguousarray(held))
+                found.update(np.ascontiguousarray(held).data)
         return found.hexdigest()
 
     def value(self, cost_weight: float) -> Array:
