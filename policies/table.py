@@ -113,10 +113,13 @@ class Table(msgspec.Struct, frozen=True, eq=False, dict=True):
         lacking = np.setdiff1d(wanted, self.problem)
         if lacking.size:
             raise PolicyError(f"the table has no problem number {lacking[0]}")
-        rows = np.flatnonzero(np.isin(self.problem, wanted))
+        return self.of_roots(np.flatnonzero(np.isin(self.problem, wanted)))
+
+    def of_roots(self, rows: Array) -> Table:
+        """The roots with these numbers, copied, in their order."""
         by_root = ("observations", "allowed", "score", "hard", "cost", "reached", "problem", "draw")
         taken = {name: getattr(self, name)[rows] for name in by_root}
-        return msgspec.structs.replace(self, **taken, groups=tuple(self.groups[row] for row in rows))
+        return msgspec.structs.replace(self, **taken, groups=tuple(self.groups[row] for row in rows.tolist()))
 
     def split(self, held_out: float = 0.2, seed: int = 0) -> tuple[Table, Table]:
         """Two tables of different problems: to learn on, and to be evaluated on. See `split`."""
