@@ -104,6 +104,8 @@ class Course(AbstractContextManager["Course"]):
         self.settings = settings
         self.cost_weight = not_negative("λ", cost_weight)
         self.table = as_table(data, policy.observation, price)
+        if not self.table.allowed[..., :-1].any():
+            raise PolicyError("there is nothing to choose: in no state of the table is a call allowed")
         self.policy = _copied(policy)
         self.network = self.policy.network
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
@@ -221,10 +223,10 @@ class Course(AbstractContextManager["Course"]):
             **self.noted,
         }
         self.rows.append(row)
-        if self.tell is not None:
-            self.tell(row)
         if self.out is not None and self.update:
             self._keep(self.out)
+        if self.tell is not None:
+            self.tell(row)
 
     def _keep(self, out: Path) -> None:
         arrays = {f"network.{name}": _array(tensor) for name, tensor in self.network.state_dict().items()}
