@@ -21,7 +21,7 @@ import numpy as np
 from policies.files import SavedPolicyError, read_arrays, remove_others, replace_file, write_arrays
 
 FORMAT = 1
-CHECKPOINT, CURVE = "checkpoint.json", "curve.csv"
+FOLDER, CHECKPOINT, CURVE = "training", "checkpoint.json", "curve.csv"
 LONGEST = 16 << 20
 
 Array = np.ndarray[Any, Any]

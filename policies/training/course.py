@@ -31,7 +31,7 @@ from policies.learned import LearnedPolicy
 from policies.price import not_negative
 from policies.saved import registry
 from policies.table import Table, Tabular, as_table
-from policies.training.checkpoint import FORMAT, Checkpoint, Row, read, write
+from policies.training.checkpoint import FOLDER, FORMAT, Checkpoint, Row, read, write
 from policies.training.expectation import expectations
 from unroller.faults import PolicyError
 
@@ -81,8 +81,9 @@ class Course(AbstractContextManager["Course"]):
     """One training of one policy. Nothing of what is given is changed: `policy` is a copy, which is trained.
 
     trainer: its name. data: a tree, or a table made for the policy's observation. cost_weight: λ. out: a
-    folder for checkpoints and the curve; a training that it holds already is gone on with. tell: is handed
-    every row of the curve. held: numbers of the trainer's own that are kept with a checkpoint.
+    folder in which a folder `training` keeps checkpoints and the curve; the same training that it holds
+    already is gone on with, and the policy may be saved in `out` as well. tell: is handed every row of the
+    curve. held: numbers of the trainer's own that are kept with a checkpoint.
 
     Raises PolicyError for data that do not fit the policy, SavedPolicyError for what `out` holds.
     """
@@ -113,7 +114,7 @@ class Course(AbstractContextManager["Course"]):
         self.update = self.steps = 0
         self.held = dict(held or {})
         self.rows: list[Row] = []
-        self.out = None if out is None else Path(out)
+        self.out = None if out is None else Path(out) / FOLDER
         self.tell = tell
         some = np.random.default_rng(0x7EAC).permutation(len(self.table))[:WATCHED]
         self.watched = self.table.of_roots(np.sort(some))

@@ -206,7 +206,7 @@ def test_a_training_that_was_killed_goes_on_with_the_same_curve(tmp_path):
     told = []
     again = trained(tmp_path / "cut", tell=told.append)
     assert told[0]["update"] > 9, "it began anew"
-    curves = [(tmp_path / name / "curve.csv").read_text() for name in ("whole", "cut")]
+    curves = [(tmp_path / name / "training" / "curve.csv").read_text() for name in ("whole", "cut")]
     assert curves[0] == curves[1] and len(curves[0].splitlines()) > 5
     weights = [policy.network.state_dict() for policy in (whole, again)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
@@ -217,13 +217,13 @@ SHORT = exact.Exact(steps=1500, every=2)
 
 @pytest.fixture
 def kept(tmp_path):
-    exact.train(fresh(), TABLE, cost_weight=WEIGHT, settings=SHORT, out=tmp_path)
-    return tmp_path
+    exact.train(fresh(), TABLE, cost_weight=WEIGHT, settings=SHORT, out=tmp_path).save(tmp_path)
+    return tmp_path / "training"
 
 
 def again(folder, policy=None, data=TABLE, cost_weight=WEIGHT, **options):
     options = {"settings": SHORT} | options
-    return exact.train(policy or fresh(), data, cost_weight=cost_weight, out=folder, **options)
+    return exact.train(policy or fresh(), data, cost_weight=cost_weight, out=folder.parent, **options)
 
 
 def test_what_is_finished_is_not_trained_again(kept):
