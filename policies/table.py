@@ -211,6 +211,9 @@ def _check(table: Table) -> None:
             )
     if not math.isfinite(float(table.observations.sum(dtype=np.float64))):
         raise PolicyError("an observation holds NaN or infinity: see which probe measured it")
+    mask = table.observations[..., seen.layout["mask"].start : seen.layout["mask"].stop - 1] > 0.5
+    if (mask != table.allowed[..., :-1]).any():
+        raise PolicyError("what is allowed is not what the observations say: make both of the same states")
 
 
 def _leads_to_reached(table: Table) -> bool:

@@ -143,14 +143,14 @@ class Course(AbstractContextManager["Course"]):
     # ------------------------------------------------------------------------------------ for trainers
 
     def __enter__(self) -> Self:
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # of layers this small, more threads are only in each other's way
         self._began = time.perf_counter()
         found = None if self.out is None else read(self.out, self.made)
         if found is not None:
             self._take_up(*found)
         else:
             self._note()
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # of layers this small, more threads are only in each other's way
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:

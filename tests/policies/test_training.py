@@ -133,7 +133,7 @@ def test_the_oracle_that_is_cloned_is_judged_by_other_draws():
 
 TRAINERS = {
     "exact": (exact, exact.Exact(steps=12_000)),
-    "grpo": (grpo, grpo.GRPO(steps=20_000, problems=8)),
+    "grpo": (grpo, grpo.GRPO(steps=30_000, problems=8)),
     "ppo": (ppo, ppo.PPO(steps=20_000, problems=48)),
 }
 
@@ -210,6 +210,36 @@ def test_a_training_that_was_killed_goes_on_with_the_same_curve(tmp_path):
     assert curves[0] == curves[1] and len(curves[0].splitlines()) > 5
     weights = [policy.network.state_dict() for policy in (whole, again)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "options"),
+    [
+        (exact, exact.Exact(steps=3000, every=3), {}),
+        (ppo, ppo.PPO(steps=3000, every=3), {}),
+        (cloning, cloning.Cloning(steps=1500, every=3), {}),
+        (lagrangian, lagrangian.Lagrangian(steps=3000, every=3), {"mean_cost": 2.0}),
+    ],
+    ids=["exact", "ppo", "clone", "lagrangian"],
+)
+def test_every_trainer_goes_on_where_it_was_interrupted(module, settings, options, tmp_path):
+    def interrupt(row):
+        if row["update"] >= 6:
+            raise KeyboardInterrupt
+
+    def run(folder, **more):
+        return module.train(fresh(), TABLE, settings=settings, out=tmp_path / folder, **options, **more)
+
+    whole, threads = run("whole"), torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", tell=interrupt)
+    assert torch.get_num_threads() == threads
+    again = run("cut")
+    curves = [(tmp_path / name / "training" / "curve.csv").read_text() for name in ("whole", "cut")]
+    assert curves[0] == curves[1] and len(curves[0].splitlines()) > 4
+    weights = [policy.network.state_dict() for policy in (whole, again)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert whole.mode == again.mode
 
 
 SHORT = exact.Exact(steps=1500, every=2)
@@ -311,6 +341,7 @@ def nan_at(array, *place):
         (changed(reached=np.eye(1, TABLE.shape[1], dtype=bool).repeat(48, 0)), "is not reached"),
         (changed(score=TABLE.score[:, :2]), r"score has the shape \(48, 2\) in place of"),
         (changed(groups=("one",)), "1 labels for 48 roots"),
+        (changed(observations=np.zeros_like(TABLE.observations)), "not what the observations say"),
         (lambda: TABLE.of_roots(np.zeros(0, int)), "the table is empty"),
         (lambda: TABLE.of_problems([3, 77]), "no problem number 77"),
         (lambda: split(1), "cannot be held out"),
