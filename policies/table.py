@@ -100,7 +100,7 @@ class Table(msgspec.Struct, frozen=True, eq=False, dict=True):
             held = getattr(self, name)
             if isinstance(held, np.ndarray):
                 found.update(f"{name} {held.dtype} {held.shape}".encode())
-                found.update(np.ascontiguousarray(held))
+                found.update(np.ascontiguousarray(held).data)
         return found.hexdigest()
 
     def value(self, cost_weight: float) -> Array:
@@ -113,10 +113,13 @@ class Table(msgspec.Struct, frozen=True, eq=False, dict=True):
         lacking = np.setdiff1d(wanted, self.problem)
         if lacking.size:
             raise PolicyError(f"the table has no problem number {lacking[0]}")
-        rows = np.flatnonzero(np.isin(self.problem, wanted))
+        return self.of_roots(np.flatnonzero(np.isin(self.problem, wanted)))
+
+    def of_roots(self, rows: Array) -> Table:
+        """The roots with these numbers, copied, in their order."""
         by_root = ("observations", "allowed", "score", "hard", "cost", "reached", "problem", "draw")
         taken = {name: getattr(self, name)[rows] for name in by_root}
-        return msgspec.structs.replace(self, **taken, groups=tuple(self.groups[row] for row in rows))
+        return msgspec.structs.replace(self, **taken, groups=tuple(self.groups[row] for row in rows.tolist()))
 
     def split(self, held_out: float = 0.2, seed: int = 0) -> tuple[Table, Table]:
         """Two tables of different problems: to learn on, and to be evaluated on. See `split`."""
@@ -208,6 +211,9 @@ def _check(table: Table) -> None:
             )
     if not math.isfinite(float(table.observations.sum(dtype=np.float64))):
         raise PolicyError("an observation holds NaN or infinity: see which probe measured it")
+    mask = table.observations[..., seen.layout["mask"].start : seen.layout["mask"].stop - 1] > 0.5
+    if (mask != table.allowed[..., :-1]).any():
+        raise PolicyError("what is allowed is not what the observations say: make both of the same states")
 
 
 def _leads_to_reached(table: Table) -> bool:

@@ -271,7 +271,7 @@ class _Filling:
                     f"the probe {name} measured {numbers.shape[1]} numbers in this tree, and the observation"
                     f" has {size}: make it again"
                 )
-            could = ~np.isnan(numbers).all(1) & (most <= left + ROUNDING).all(1)
+            could = np.asarray(~np.isnan(numbers).all(1) & (most <= left + ROUNDING).all(1))
             start = self.seen.layout[f"probe.{name}"].start
             observations[:, start : start + size] = np.where(could[:, None], numbers, 0)
             observations[:, start + size] = could

@@ -144,6 +144,24 @@ def test_a_policy_of_the_tree_can_be_asked_about_its_table():
     assert np.array_equal(np.isfinite(p).reshape(*table.shape, -1), table.allowed)
 
 
+def test_photos_and_cameras_are_counted_as_in_a_live_run(tmp_path):
+    """A policy that learned on a tree sees as many photos there as it will live."""
+    photo = np.zeros((16, 16, 3), np.uint8)
+    camera = {"fx": 20.0, "fy": 20.0, "cx": 8.0, "cy": 8.0}
+    asked = [
+        toys.questions(i).model_copy(update={"images": [photo] * (i + 1), "intrinsics": camera})
+        for i in range(2)
+    ]
+    tree.build(toys.executor(), asked, tmp_path / "t", actions=["hint"], probes=[])
+    found = tree.load(tmp_path / "t")
+    table = found.table(tree.observation_of(found))
+    seen = table.observation.problem
+    assert np.array_equal(table.observations[:, 0, : seen.size], np.stack(list(map(seen.problem, asked))))
+    assert "images=? x ?, ? x ?" in repr(found.problem(1))
+    with pytest.raises(tree.TreeError, match="does not keep pictures"):
+        _ = found.problem(1).images[0].pixels
+
+
 def test_what_the_tree_does_not_hold(toy):
     with pytest.raises(tree.TreeError, match="no action 'fly'"):
         toy.table(Observation(("hint", "fly")))
