@@ -1,0 +1,34 @@
+"""Policies compared: exactly, on problems that nothing was fitted on, with intervals, at equal mean cost.
+
+    from planners import comparison, tree
+
+    found = comparison.compare(tree.load("trees/rooms"), {"mine": pi, "learned": [pi_0, pi_1, pi_2]}, by="form")
+    print(found)
+    found.write("comparison/")
+
+`ground` says what is compared on, `entrants` who is, `fitting` fits the baselines, `standings` evaluates,
+`mixtures` makes fixed schedules of any mean cost, `measures` has the intervals, `result` is what comes of it.
+`logged` estimates what a policy is worth from runs of another one. See docs/comparing.md.
+"""
+
+from __future__ import annotations
+
+from planners.comparison.comparing import compare
+from planners.comparison.entrants import Entrant
+from planners.comparison.ground import Ground
+from planners.comparison.mixtures import Mixtures, mixtures
+from planners.comparison.result import AtCost, Comparison, Regret, Row
+from planners.comparison.split import split
+
+__all__ = [
+    "AtCost",
+    "Comparison",
+    "Entrant",
+    "Ground",
+    "Mixtures",
+    "Regret",
+    "Row",
+    "compare",
+    "mixtures",
+    "split",
+]

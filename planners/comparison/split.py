@@ -1,0 +1,44 @@
+"""Which problems policies are fitted on, and which they are compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from planners.tree import CompleteTree, TreeError
+from planners.tree.fixed import By, groups_of
+
+Array = np.ndarray[Any, Any]
+
+
+def split(
+    trees: Sequence[CompleteTree], share: float = 0.5, seed: int = 0, together: By = None
+) -> list[Array]:
+    """For each tree (n,) bool: which of its problems are held out; the others are there to be fitted on.
+
+    share: of problems that are held out. together: problems of the same metadata (a key, or a function of the
+    problem) come to the same side, as several questions about one room should; what is the same problem
+    always does, in whichever tree it is. The same problems, share and seed give the same split. Raises
+    TreeError where one of the two sides would be empty, ProblemError for metadata that is not there.
+    """
+    if not 0 < share < 1:
+        raise TreeError(f"a share of {share} of the problems cannot be held out: give one between 0 and 1")
+    keys: list[Any] = []
+    for tree in trees:
+        if together is None:
+            keys += [tree.problem(i).identity for i in range(len(tree))]
+        else:
+            keys += groups_of(tree, together)
+    names, number = np.unique(np.array(keys, object), return_inverse=True)
+    wanted = round(share * len(names))
+    if len(names) < 2:
+        raise TreeError(
+            "there is one problem, or all are kept together: two or more are needed, to fit on some and"
+            " compare on others"
+        )
+    wanted = min(max(wanted, 1), len(names) - 1)
+    out = np.zeros(len(names), bool)
+    out[np.random.default_rng([0x5917, seed % 2**63]).permutation(len(names))[:wanted]] = True
+    return np.split(out[number], np.cumsum([len(tree) for tree in trees])[:-1])
