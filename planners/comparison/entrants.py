@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import msgspec
 
-from planners.comparison.fitting import Fitted, fit_bandit, fit_confidence
+from planners.comparison.fitting import Fitted, fit_bandit, fit_confidence, of_problems
 from planners.comparison.ground import Ground
 from planners.comparison.standings import Kind
+from planners.comparison.until_sure import fit_until_sure
 from unroller.decide import Call, Decision, as_policy
 from unroller.faults import PolicyError, UnrollerError
 from unroller.registry import POLICY_FILE, policy_named
@@ -127,6 +128,7 @@ def baselines(
     ]
     missing: dict[str, str] = {}
     recipes = {
+        "until sure": lambda: fit_until_sure(ground, calls=calls, seed=seed),
         "confidence": lambda: fit_confidence(ground, calls=calls, seed=seed),
         "ridge": lambda: fit_bandit(ground, calls=calls, seed=seed),
         "ridge, features": lambda: fit_bandit(ground, features=True, calls=calls, seed=seed),
@@ -135,8 +137,6 @@ def baselines(
             ground, ground.schedules, features=True, calls=calls, seed=seed
         ),
     }
-    from planners.comparison.fitting import of_problems
-
     for name, fit in recipes.items():
         if name.endswith("features") and not of_problems(ground):
             continue
