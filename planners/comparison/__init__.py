@@ -2,13 +2,15 @@
 
     from planners import comparison, tree
 
-    found = comparison.compare(tree.load("trees/rooms"), {"mine": pi, "learned": [pi_0, pi_1, pi_2]}, by="form")
+    rooms = tree.load("trees/rooms")
+    found = comparison.compare(rooms, {"mine": pi, "learned": [pi_0, pi_1, pi_2]}, by="form")
     print(found)
     found.write("comparison/")
 
 `ground` says what is compared on, `entrants` who is, `fitting` fits the baselines, `standings` evaluates,
-`mixtures` makes fixed schedules of any mean cost, `measures` has the intervals, `result` is what comes of it.
-`logged` estimates what a policy is worth from runs of another one. See docs/comparing.md.
+`mixtures` makes fixed schedules of any mean cost, `measures` has the intervals, `figures` all that is told,
+`result` holds it. `logged` and `off_policy` estimate what a policy is worth from runs of another one. See
+docs/comparing.md.
 """
 
 from __future__ import annotations

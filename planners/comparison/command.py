@@ -102,6 +102,16 @@ def compare(
             rich_help_panel=HOW,
         ),
     ] = None,
+    logged: Annotated[
+        str | None,
+        typer.Option(
+            "--logged",
+            metavar="JOURNAL|POLICY",
+            help="Estimate each policy from logged runs as well, by IPS, SNIPS and DR: the journal of runs on"
+            " these problems, or a policy whose unrollings are drawn from the tree, as random.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split and the draws.", rich_help_panel=HOW)] = 0,
     resamples: Annotated[
         int, typer.Option("--resamples", min=1, help="Draws for the intervals.", rich_help_panel=HOW)
@@ -113,12 +123,11 @@ def compare(
     plots: Annotated[bool, typer.Option("--plots/--no-plots", rich_help_panel=KEPT)] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Compare policies on trees: at equal mean cost, with intervals, beside baselines, fixed schedules and the
-    oracle."""
+    """Compare policies on trees: at equal mean cost, with intervals, beside baselines and the oracle."""
     from planners.comparison.comparing import WEIGHTS, compare
     from planners.comparison.showing import show_comparison
     from planners.tree.complete import load
-    from unroller.cli.terminal import aside, later, note, path_link, print_json, stderr, stdout, waiting
+    from unroller.cli.terminal import aside, path_link, print_json, stderr, stdout, waiting
 
     if out is not None and plots:
         from unroller.ablation.plots import need_matplotlib
@@ -139,6 +148,7 @@ def compare(
             together=together,
             fit_on=fitted,
             unique_calls=float("inf") if unique_calls is None else unique_calls,
+            logged=() if logged is None else _logged(several[0], logged, seed),
             resamples=resamples,
         )
     written = [] if out is None else found.write(out, plots)
@@ -168,7 +178,10 @@ def typed(texts: Sequence[str]) -> list[Any]:
             raise PolicyError(f"--policy {text!r}: write NAME=WHAT, or WHAT alone")
         key = (name, weight, 0) if name else (None, None, i)
         named.setdefault(key, []).append(_thing(what if equals else text))
-    return [entrant(name, several if len(several) > 1 else several[0], weight) for (name, weight, _), several in named.items()]
+    return [
+        entrant(name, several if len(several) > 1 else several[0], weight)
+        for (name, weight, _), several in named.items()
+    ]
 
 
 def _thing(what: str) -> Any:
@@ -181,3 +194,14 @@ def _thing(what: str) -> Any:
     if what in registered("policies") or Path(what).is_dir() or "," not in what:
         return Path(what)
     return [name.strip() for name in what.split(",") if name.strip()]
+
+
+def _logged(tree: Any, what: str, seed: int) -> Any:
+    """Unrollings of a journal, or those that a policy draws. Raises TreeError, PolicyError, JournalError."""
+    from planners.comparison.entrants import entrant
+    from planners.comparison.logged import drawn, of_runs
+    from unroller.journal import read_log
+
+    if (Path(what) / "journal.log").is_file():
+        return of_runs(tree, read_log(what).runs)
+    return drawn(tree, entrant(None, _thing(what)).policies[0], seed=seed)

@@ -77,7 +77,10 @@ def _seeds(given: Any) -> Sequence[Any]:
     """A list of policies is several seeds of one; a list of calls is one policy."""
     if isinstance(given, (list, tuple)):
         listed = cast("Sequence[Any]", given)
-        calls = all(isinstance(one, (Call, Decision)) or (isinstance(one, str) and not _is_folder(one)) for one in listed)
+        calls = all(
+            isinstance(one, (Call, Decision)) or (isinstance(one, str) and not _is_folder(one))
+            for one in listed
+        )
         return [given] if calls else listed
     return [given]
 
@@ -100,7 +103,11 @@ def _is_folder(path: str | Path) -> bool:
 def _name_of(policy: Any) -> str:
     name = getattr(policy, "name", type(policy).__name__)
     calls = getattr(policy, "decisions", None)
-    return " → ".join(str(c) for d in calls for c in d.calls) or "direct" if name == "list" and calls is not None else str(name)
+    return (
+        " → ".join(str(c) for d in calls for c in d.calls) or "direct"
+        if name == "list" and calls is not None
+        else str(name)
+    )
 
 
 def _has_price(policy: Any) -> bool:
@@ -108,8 +115,12 @@ def _has_price(policy: Any) -> bool:
 
 
 def _needs_nothing(policy: Any) -> bool:
-    """Whether it is one of those that nothing was fitted for."""
-    return getattr(policy, "kind", None) in ("direct", "schedule", "all", "random") or hasattr(policy, "decisions")
+    """Whether nothing was fitted for it."""
+    if getattr(policy, "kind", None) == "confidence":
+        return policy.gains is None
+    return getattr(policy, "kind", None) in ("direct", "schedule", "all", "random") or hasattr(
+        policy, "decisions"
+    )
 
 
 def baselines(

@@ -24,7 +24,7 @@ PILOT = 200
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """A policy that was fitted: calls, the unique model calls that it took; n, the problems it was fitted on."""
+    """A policy that was fitted. calls: the unique model calls that took; n: the problems it was fitted on."""
 
     policy: Any
     calls: float
@@ -92,7 +92,9 @@ def fit_bandit(
         rows = rows[np.isin(first + rows, taken)]
         lacks[first + rows] = [not holds(tree, arm) for arm in arms]
         for i in rows.tolist():
-            x[first + i] = np.concatenate([bandit.features.problem(tree.problems[i]), *_measured(tree, i, probes)])
+            x[first + i] = np.concatenate(
+                [bandit.features.problem(tree.problems[i]), *_measured(tree, i, probes)]
+            )
     columns = [ground.schedules.index(arm) for arm in arms]
     score, cost = (np.where(lacks, np.nan, table[:, columns]) for table in (ground.score, ground.cost))
     bandit.fit(x[taken], score[taken], cost[taken])

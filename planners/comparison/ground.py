@@ -54,7 +54,9 @@ class Ground:
         self.by = "task" if by is None else by if isinstance(by, str) else getattr(by, "__name__", "group")
         one_scorer = {tree.recipe.scorer for tree in self.trees}
         if len(one_scorer) > 1:
-            raise TreeError(f"scores of {' and '.join(sorted(one_scorer))} cannot be compared: take one scorer")
+            raise TreeError(
+                f"scores of {' and '.join(sorted(one_scorer))} cannot be compared: take one scorer"
+            )
         self.hard_measured = all(tree.recipe.hard is not None for tree in self.trees)
         shared = _identities(trees) & _identities(fit_on)
         if shared:

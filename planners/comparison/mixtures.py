@@ -12,6 +12,7 @@ costs alone: the mixture costs there what the policy costs.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -46,7 +47,7 @@ def mixtures(score: Array, cost: Array, group: Array, fitted: Array) -> Mixtures
         s, c = score[own].mean(0), cost[own].mean(0)
         way = upper_edge(s, c)
         ways.append(way)
-        for step, (a, b) in enumerate(zip(way[:-1], way[1:], strict=True)):
+        for step, (a, b) in enumerate(pairwise(way)):
             climbs.append((-(s[b] - s[a]) / (c[b] - c[a]), g, step))
     at = [way[0] for way in ways]
     stops = [list(at)]

@@ -63,10 +63,15 @@ def front(found: Comparison) -> Any:
 
 
 def families(found: Comparison) -> dict[str, list[Row]]:
-    """The rows of each policy that is drawn, from the cheapest up; fixed schedules have lines of their own."""
+    """The rows of each policy that is drawn, from the cheapest up. Fixed schedules have lines of their own;
+    of the bandits there is one, at each λ the best."""
     drawn: dict[str, list[Row]] = {}
     for row in found.rows:
-        if row.kind != "fixed":
+        if row.kind == "bandit":
+            at = found.weights if row.weight is None else [row.weight]
+            if row.name in [found.bandit.get(f"{weight:g}") for weight in at]:
+                drawn.setdefault("ridge bandit, the best at each λ", []).append(row)
+        elif row.kind != "fixed":
             drawn.setdefault(row.name, []).append(row)
     return {name: sorted(rows, key=lambda row: row.cost.mean) for name, rows in drawn.items()}
 

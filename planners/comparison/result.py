@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from planners.comparison.off_policy import Estimated
 from planners.comparison.standings import Kind
 from unroller.ablation.bootstrap import Estimate
 from unroller.faults import UnknownName
@@ -79,7 +80,8 @@ class Comparison(msgspec.Struct, frozen=True, eq=False):
     """What `compare` returns. n: held-out problems; fitted: those there were to fit on; weights: the λ's, the
     first being the one that is shown; edges: (cost, score) of the mixtures of fixed schedules on the held-out
     problems, overall and by group; schedules: (name, cost, score) of every fixed schedule; bandit: which was
-    the best bandit at each λ; missing: why a policy could not be compared; problems: (tree, number, group) of
+    the best bandit at each λ; missing: why a policy could not be compared; logged: what was estimated from
+    runs of another policy; problems: (tree, number, group) of
     each held-out problem; scores, costs: (n,) of each row by its title, the mean over seeds."""
 
     n: int
@@ -100,6 +102,7 @@ class Comparison(msgspec.Struct, frozen=True, eq=False):
     bandit: dict[str, str]
     notes: list[str]
     missing: dict[str, str]
+    logged: list[Estimated]
     problems: list[tuple[int, int, str]]
     scores: dict[str, Array]
     costs: dict[str, Array]
@@ -112,7 +115,9 @@ class Comparison(msgspec.Struct, frozen=True, eq=False):
         own = [row for row in self.rows if row.name == name]
         found = next((row for row in own if weight is None or row.weight == weight), None)
         if not own:
-            raise UnknownName(f"nothing compared is called {name!r}.{near(name, [r.name for r in self.rows])}")
+            raise UnknownName(
+                f"nothing compared is called {name!r}.{near(name, [r.name for r in self.rows])}"
+            )
         if found is None:
             there = ", ".join("none" if row.weight is None else f"{row.weight:g}" for row in own)
             raise UnknownName(f"{name} was not compared at λ = {weight:g}; its λ: {there}")

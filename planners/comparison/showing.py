@@ -24,6 +24,9 @@ def show_comparison(console: Console, found: Comparison) -> None:
     console.print()
     console.print(_regrets(found, rows))
     console.print()
+    if found.logged:
+        console.print(_logged(found))
+        console.print()
     for row in rows:
         if row.kind == "fixed":
             console.print(line(f"{row.name}: {row.note}"), soft_wrap=True)
@@ -94,6 +97,21 @@ def _regrets(found: Comparison, rows: list[Row]) -> Grid:
         own = [_signed(regret.to[name], better=-1) if name in regret.to else Line("") for name in names]
         closed = "" if regret.closed is None else f"{100 * regret.closed.mean:.0f} %"
         grid.add_row(_name(row), f"{100 * regret.value.mean:.1f}", *own, closed)
+    return grid
+
+
+def _logged(found: Comparison) -> Grid:
+    grid = plain_grid(f"score, estimated from {found.logged[0].n:,} logged unrollings")
+    for name in ("exact", "IPS", "SNIPS", "DR", "effective", "mean weight"):
+        grid.add_column(Line(name), justify="right")
+    for one in found.logged:
+        grid.add_row(
+            line(one_line(one.policy, NAME)),
+            f"{100 * one.exact:.1f}",
+            *map(points, (one.ips, one.snips, one.dr)),
+            f"{one.effective:,.0f}",
+            f"{one.weight:.2f}",
+        )
     return grid
 
 

@@ -91,7 +91,9 @@ def best_fixed(ground: Ground, weight: float, grouped: bool = False) -> Standing
     scores, hards, charges = (table[rows, taken][None] for table in tables)
     said = [f"{label}: {name}" if label else name for label, name in _named(ground, chosen)]
     name = f"best fixed by {ground.by}" if grouped else "best fixed"
-    return Standing(name, "fixed", weight, scores, hards, charges, None, int(fitted.sum()), 0.0, "; ".join(said))
+    return Standing(
+        name, "fixed", weight, scores, hards, charges, None, int(fitted.sum()), 0.0, "; ".join(said)
+    )
 
 
 def _named(ground: Ground, chosen: dict[str, int]) -> list[tuple[str, str]]:
