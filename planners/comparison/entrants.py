@@ -12,7 +12,7 @@ from planners.comparison.fitting import Fitted, fit_bandit, fit_confidence, of_p
 from planners.comparison.ground import Ground
 from planners.comparison.standings import Kind
 from planners.comparison.until_sure import fit_until_sure
-from unroller.decide import Call, Decision, as_policy
+from unroller.decide import Call, Decision, FixedList, as_policy
 from unroller.faults import PolicyError, UnrollerError
 from unroller.registry import POLICY_FILE, policy_named
 
@@ -102,12 +102,9 @@ def _is_folder(path: str | Path) -> bool:
 
 def _name_of(policy: Any) -> str:
     name = getattr(policy, "name", type(policy).__name__)
-    calls = getattr(policy, "decisions", None)
-    return (
-        " → ".join(str(c) for d in calls for c in d.calls) or "direct"
-        if name == "list" and calls is not None
-        else str(name)
-    )
+    if isinstance(policy, FixedList) and name == "list":
+        return " → ".join(str(call) for made in policy.decisions for call in made.calls) or "direct"
+    return str(name)
 
 
 def _has_price(policy: Any) -> bool:
@@ -116,11 +113,10 @@ def _has_price(policy: Any) -> bool:
 
 def _needs_nothing(policy: Any) -> bool:
     """Whether nothing was fitted for it."""
-    if getattr(policy, "kind", None) == "confidence":
+    kind = getattr(policy, "kind", None)
+    if kind == "confidence":
         return policy.gains is None
-    return getattr(policy, "kind", None) in ("direct", "schedule", "all", "random") or hasattr(
-        policy, "decisions"
-    )
+    return isinstance(policy, FixedList) or kind in ("direct", "schedule", "all", "random")
 
 
 def baselines(

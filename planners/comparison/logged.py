@@ -11,7 +11,7 @@ import numpy as np
 
 from planners.tree import CompleteTree, TreeError
 from planners.tree.seeing import Seen
-from unroller.decide import Decision, as_decision, as_policy
+from unroller.decide import Call, Decision, as_decision, as_policy
 from unroller.faults import PolicyError
 
 Calls = tuple[str, ...]
@@ -52,9 +52,11 @@ def drawn(
             calls = list(p)
             k = min(int(np.searchsorted(np.cumsum(list(p.values())), at, side="right")), len(calls) - 1)
             after = _after(tree, one.problem, one.draw, one.states[-1], calls[k])
-            made = Decision(calls[k], float(min(np.log(p[calls[k]]), 0.0)), len(one.decisions))
+            made = Decision(
+                tuple(map(Call, calls[k])), float(min(np.log(p[calls[k]]), 0.0)), len(one.decisions)
+            )
             more = Unrolling(one.problem, one.draw, (*one.decisions, made), (*one.states, after))
-            over = not calls[k] or len(more.decisions) >= seen.budget.steps
+            over = not calls[k] or len(more.decisions) >= seen.limits[tree.tasks[one.problem]].steps
             (ended if over else further).append(more)
         going = further
     return ended

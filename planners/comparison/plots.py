@@ -4,11 +4,13 @@ reach at each cost. matplotlib is imported when something is drawn."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from planners.comparison.result import Comparison, Row
-from unroller.ablation.bootstrap import Estimate
 from unroller.ablation.plots import COLOURS, MARKS, errors_of, figure_of, need_matplotlib, plain_text
+
+if TYPE_CHECKING:
+    from planners.comparison.result import Comparison, Row
+    from unroller.ablation.bootstrap import Estimate
 
 SIZE = 7.2, 4.4
 

@@ -79,9 +79,10 @@ def _accuracy(table: Table, rows: Sequence[str]) -> Any:
         else:
             wide = 0.8 / len(rows)
             x = [at - 0.4 + wide * (i + 0.5) for at in range(len(columns))]
-            bars = {"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.0, 8 * wide)}
+            whiskers = {"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.0, 8 * wide)}
             hatch = "" if i < len(COLOURS) else "//"
-            axes.bar(x, _means(found), wide * 0.92, yerr=errors_of(found), error_kw=bars, hatch=hatch, **style)
+            style |= {"yerr": errors_of(found), "error_kw": whiskers, "hatch": hatch}
+            axes.bar(x, _means(found), wide * 0.92, **style)
     ticks = [float(column) for column in columns] if lines else list(range(len(columns)))
     axes.set_xticks(ticks, [plain_text(column) for column in columns])
     axes.set_xlabel(plain_text(table.by))
@@ -101,10 +102,8 @@ def _gains(table: Table, rows: Sequence[str]) -> Any:
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
     axes.axvline(0, color="#666666", linewidth=1)
     for i, (row, gain) in enumerate(gains):
-        colour = COLOURS[(rows.index(row)) % len(COLOURS)]
-        axes.errorbar(
-            _means([gain]), [i], xerr=errors_of([gain]), fmt="o", color=colour, ms=5, elinewidth=1.6, capsize=3
-        )
+        style: dict[str, Any] = {"fmt": "o", "color": COLOURS[(rows.index(row)) % len(COLOURS)], "ms": 5}
+        axes.errorbar(_means([gain]), [i], xerr=errors_of([gain]), elinewidth=1.6, capsize=3, **style)
     axes.set_yticks(range(len(gains)), [plain_text(row) for row, _ in gains])
     axes.set_ylim(len(gains) - 0.5, -0.5)
     axes.set_xlabel(f"gain over {plain_text(table.rows[0])}, points of {plain_text(table.scorer)}")
