@@ -25,8 +25,8 @@ def unique_calls(
     everything that is called on the way there, and to measure `probes` in them (a probe that reads nothing of
     the context: once).
 
-    Two calls are one if what they wrote has the same id; answers and probes if the context is the same. A
-    call that failed is not remembered, and counts each time.
+    Two calls are one if what they wrote has the same id; answers and probes if what the context holds has. A
+    call that failed is not remembered, and counts each time. Problems share nothing.
     """
     within = _with_prefixes(tree, answered)
     made, seen = _identified(tree, problems)

@@ -83,17 +83,25 @@ def _of_run(tree: CompleteTree, run: Any, number: dict[bytes, tuple[int, int]]) 
         raise TreeError("a logged decision has no log-probability: log a policy that says it, as random does")
     i, d = place
     states = [0]
-    wrote = {event.id for event in run.events if isinstance(event, Entry)}
     for decision in decisions:
-        calls = tuple(call.action for call in decision.calls)
-        states.append(_after(tree, i, d, states[-1], calls))
-        s = states[-1]
-        if calls and tree.kind[i, d, s] >= 0 and tree.id[i, d, s].tobytes() not in wrote:
-            raise TreeError(
-                f"a logged run of problem {i} wrote something else than the tree holds: it was made with"
-                " other primitives or parameters, or by another model"
-            )
+        states.append(_after(tree, i, d, states[-1], calls_of(decision)))
+    held = _written(tree, i, d, states[-1])
+    if held != {event.id for event in run.events if isinstance(event, Entry)}:
+        raise TreeError(
+            f"a logged run of problem {i} wrote something else than the tree holds: it was made with other"
+            " actions or parameters, or by another model; Executor(policy=Within(policy, tree)) keeps to a tree"
+        )
     return Unrolling(i, d, decisions, tuple(states))
+
+
+def _written(tree: CompleteTree, i: int, d: int, s: int) -> set[bytes]:
+    """The ids of the values in the context of a state."""
+    found: set[bytes] = set()
+    while s > 0:
+        if tree.kind[i, d, s] >= 0:
+            found.add(tree.id[i, d, s].tobytes())
+        s = int(tree.layout.parent[s])
+    return found
 
 
 def state_of(seen: Seen, one: Unrolling, step: int) -> Any:
