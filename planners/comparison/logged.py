@@ -89,7 +89,7 @@ def _of_run(tree: CompleteTree, run: Any, number: dict[bytes, tuple[int, int]]) 
     if held != {event.id for event in run.events if isinstance(event, Entry)}:
         raise TreeError(
             f"a logged run of problem {i} wrote something else than the tree holds: it was made with other"
-            " actions or parameters, or by another model; Executor(policy=Within(policy, tree)) keeps to a tree"
+            " actions or parameters, or by another model; Executor(policy=Within(policy, tree)) keeps to it"
         )
     return Unrolling(i, d, decisions, tuple(states))
 
