@@ -163,6 +163,7 @@ def _problems(problems: Sequence[Problem], draws: int) -> Any:
             "prompt": pyarrow.array([p.prompt for p in problems], text),
             "choices": pyarrow.array([list(p.choices) for p in problems], pyarrow.list_(text)),
             "images": pyarrow.array([len(p.images) for p in problems], pyarrow.int32()),
+            "cameras": pyarrow.array([len(p.intrinsics) for p in problems], pyarrow.int32()),
             "metadata": pyarrow.array([_readable(p.metadata) for p in problems], text),
             "identities": pyarrow.array(
                 [[drawn(p, d).identity for d in range(draws)] for p in problems],
