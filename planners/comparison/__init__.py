@@ -7,10 +7,10 @@
     print(found)
     found.write("comparison/")
 
-`ground` says what is compared on, `entrants` who is, `fitting` fits the baselines, `standings` evaluates,
-`mixtures` makes fixed schedules of any mean cost, `measures` has the intervals, `figures` all that is told,
-`result` holds it. `logged` and `off_policy` estimate what a policy is worth from runs of another one. See
-docs/comparing.md.
+`ground` says what is compared on, `entrants` who is, `fitting` and `until_sure` fit the baselines, `training`
+trains learned policies on the same problems, `standings` evaluates, `mixtures` makes fixed schedules of any
+mean cost, `measures` has the intervals, `figures` all that is told, `result` holds it. `logged` and
+`off_policy` estimate what a policy is worth from runs of another one. See docs/comparing.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from planners.comparison.ground import Ground
 from planners.comparison.mixtures import Mixtures, mixtures
 from planners.comparison.result import AtCost, Comparison, Regret, Row
 from planners.comparison.split import split
+from planners.comparison.training import Training
 
 __all__ = [
     "AtCost",
@@ -30,6 +31,7 @@ __all__ = [
     "Mixtures",
     "Regret",
     "Row",
+    "Training",
     "compare",
     "mixtures",
     "split",

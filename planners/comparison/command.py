@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from unroller.cli.options import names_of
 from unroller.cli.shared import KEPT, AsJson
+
+PATIENCE = 5.0
+"""Seconds after which it is said that something is being done."""
 
 GROUND, WHO, HOW = "What on", "Who", "How"
 
@@ -65,7 +70,7 @@ def compare(
     held_out: Annotated[
         float,
         typer.Option("--held-out", help="The share of problems to compare on.", rich_help_panel=GROUND),
-    ] = 0.5,
+    ] = 0.2,
     together: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +98,24 @@ def compare(
             " the front. Default: 0.02, then 0, 0.005, 0.01, 0.05 and 0.1.",
             rich_help_panel=HOW,
         ),
+    ] = None,
+    train: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--train",
+            metavar="TRAINER[+PROBE]",
+            help="Train a learned policy as well, on the problems that baselines are fitted on, for each λ:"
+            " exact, grpo, ppo or clone. It sees the probes that are named, and pays for them. Repeatable.",
+            rich_help_panel=WHO,
+        ),
+    ] = None,
+    train_seeds: Annotated[
+        int,
+        typer.Option("--train-seeds", min=1, help="How many seeds are trained.", rich_help_panel=WHO),
+    ] = 5,
+    train_steps: Annotated[
+        int | None,
+        typer.Option("--train-steps", min=1, help="Decisions to learn from.", rich_help_panel=WHO),
     ] = None,
     unique_calls: Annotated[
         float | None,
@@ -136,7 +159,7 @@ def compare(
     with waiting("reading …"):
         given = typed(policy or ())
         several, fitted = ([load(folder) for folder in folders] for folders in (trees, fit_on or ()))
-    with waiting("comparing …", after=5), aside():
+    with _telling() as tell, aside():
         found = compare(
             several,
             given,
@@ -147,9 +170,11 @@ def compare(
             seed=seed,
             together=together,
             fit_on=fitted,
+            train=trainings(train or (), train_seeds, train_steps, out),
             unique_calls=float("inf") if unique_calls is None else unique_calls,
             logged=() if logged is None else _logged(several[0], logged, seed),
             resamples=resamples,
+            tell=tell,
         )
     written = [] if out is None else found.write(out, plots)
     if as_json:
@@ -159,6 +184,20 @@ def compare(
     show_comparison(stdout(), found)
     for path in written:
         stderr().print(path_link(path), soft_wrap=True)
+
+
+@contextmanager
+def _telling() -> Generator[Callable[[str], None]]:
+    """Says on stderr what is being done, where somebody looks; else one line if it takes its time."""
+    from unroller.cli.terminal import is_live, later, line, stderr
+
+    console = stderr()
+    if is_live(console):
+        with console.status(line("comparing …", "dim"), spinner="dots") as status:
+            yield lambda what: status.update(line(f"{what} …", "dim"))
+    else:
+        with later(PATIENCE, lambda: console.print(line("comparing …"), soft_wrap=True)):
+            yield lambda what: None
 
 
 def typed(texts: Sequence[str]) -> list[Any]:
@@ -205,3 +244,26 @@ def _logged(tree: Any, what: str, seed: int) -> Any:
     if (Path(what) / "journal.log").is_file():
         return of_runs(tree, read_log(what).runs)
     return drawn(tree, entrant(None, _thing(what)).policies[0], seed=seed)
+
+
+def trainings(texts: Sequence[str], seeds: int, steps: int | None, out: Path | None) -> list[Any]:
+    """`--train exact+answer_entropy`. Raises TreeError, PolicyError."""
+    from importlib import import_module
+
+    from planners.comparison.training import TRAINERS, Training
+    from planners.tree import TreeError
+
+    found: list[Training] = []
+    for text in texts:
+        trainer, *probes = (part.strip() for part in text.split("+"))
+        if trainer not in TRAINERS:
+            raise TreeError(
+                f"--train {text!r}: take one of {', '.join(TRAINERS)}, as in exact+answer_entropy"
+            )
+        settings = None
+        if steps is not None:
+            default = import_module(f"policies.training.{TRAINERS[trainer]}").DEFAULT
+            settings = msgspec.structs.replace(default, steps=steps)
+        kept = None if out is None else out / "policies"
+        found.append(Training(trainer, seeds, tuple(probes), settings, kept))
+    return found

@@ -13,7 +13,9 @@ from planners.comparison.ground import Ground
 from planners.comparison.logged import Unrolling
 from planners.comparison.off_policy import Estimated, estimates
 from planners.comparison.result import Comparison
+from planners.comparison.split import HELD_OUT
 from planners.comparison.standings import Standing, best_fixed, best_known, stand
+from planners.comparison.training import Training, trained
 from planners.tree import CompleteTree, TreeError
 from planners.tree.fixed import By, check_weight
 from planners.tree.pricing import Price
@@ -34,10 +36,11 @@ def compare(
     by: By = None,
     price: Price = "model_calls",
     weights: Sequence[float] = WEIGHTS,
-    share: float = 0.5,
+    share: float = HELD_OUT,
     seed: int = 0,
     together: By = None,
     fit_on: Sequence[CompleteTree] = (),
+    train: Sequence[Training] = (),
     unique_calls: float = np.inf,
     logged: Sequence[Unrolling] = (),
     resamples: int = RESAMPLES,
@@ -49,8 +52,9 @@ def compare(
 
     policies: by name, see `Given`. by: groups of problems that have best schedules of their own (None: the
     task). price: what a cost is. weights: λ, what a unit of cost has to bring in score; the first is the one
-    that is shown. share, seed, together, fit_on: which problems are held out, see `Ground`. unique_calls: how
-    many each fitted baseline may use. logged: unrollings of another policy on these problems (see `logged`),
+    that is shown. share, seed, together, fit_on: which problems are held out, see `Ground`. train: what is
+    trained, on the problems that the baselines are fitted on. unique_calls: how many model calls each of
+    these may use. logged: unrollings of another policy on these problems (see `logged`),
     from which every policy is estimated at the first λ, beside its exact value. tell: called with what is
     being done.
 
@@ -70,6 +74,8 @@ def compare(
     ground = Ground(several, by, price=price, share=share, seed=seed, together=together, fit_on=fit_on)
     tell("fitting the baselines")
     fitted, missing = baselines(ground, unique_calls, seed)
+    for training in train:
+        given += trained(ground, training, weights, unique_calls, seed, tell)
     taken = {one.name for one in given}
     entrants = [one for one in fitted if one.name not in taken] + given
     standings: list[Standing] = []

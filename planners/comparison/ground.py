@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from planners.comparison.split import split
+from planners.comparison.split import HELD_OUT, split
 from planners.tree import CompleteTree, TreeError, schedules
 from planners.tree.fixed import By, groups_of
 from planners.tree.layout import State
@@ -34,7 +34,7 @@ class Ground:
         by: By = None,
         *,
         price: Price = "model_calls",
-        share: float = 0.5,
+        share: float = HELD_OUT,
         seed: int = 0,
         together: By = None,
         fit_on: Sequence[CompleteTree] = (),

@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).parent))
 import tree_toys as toys
 from tree_toys import built
 
-QUICK = {"resamples": 200}
+QUICK = {"resamples": 200, "share": 0.5}
 
 
 @policy(probes=("hint",))
@@ -92,7 +92,7 @@ def test_groups_have_schedules_of_their_own(shown):
     found = compare(shown, {"helped": helped}, by="needed", weights=[0.02], **QUICK)
     fixed = found.row("best fixed by needed")
     assert fixed.note == "0: direct; 1: help_1" and fixed.score.mean == pytest.approx(0.9)
-    assert found.row("helped").over_grouped.gain.mean == pytest.approx(0), "who knows the group needs no policy"
+    assert found.row("helped").over_grouped.gain.mean == pytest.approx(0), "the group says it all"
     assert found.groups == {label: found.groups[label] for label in ("0", "1")}
 
 
@@ -123,7 +123,7 @@ def test_toys_worked_out_by_hand(quiz):
 
 
 def test_nothing_that_is_held_out_is_fitted_on(shown):
-    ground = Ground([shown])
+    ground = Ground([shown], share=0.5)
     helping = ground.schedules.index(("help_1",))
     ground.score[:, helping] = ~ground.held_out  # perfect where it may be chosen, useless where it is scored
     standing = best_fixed(ground, 0.0)
@@ -132,7 +132,7 @@ def test_nothing_that_is_held_out_is_fitted_on(shown):
 
 def test_the_oracle_is_crossed_over_in_all_its_figures():
     lucky = tree.synthetic(30, draws=4, luck=0.1)
-    standing, oracle = best_known(Ground([lucky]), 0.02)
+    standing, oracle = best_known(Ground([lucky], share=0.5), 0.02)
     assert oracle.kind == "cross-fitted" and np.allclose(standing.scores[0], oracle.scores)
     assert np.allclose(standing.charges[0, :, 0], oracle.costs)
 
@@ -157,7 +157,7 @@ def test_schedules_that_begin_alike_share_their_calls(shown):
 
 
 def test_a_bandit_is_given_no_more_calls_than_it_may_have(shown):
-    ground = Ground([shown])
+    ground = Ground([shown], share=0.5)
     whole = fit_bandit(ground, [(), ("help_1",)])
     some = fit_bandit(ground, [(), ("help_1",)], calls=50)
     assert (whole.n, whole.calls) == (20, 100) and (some.n, some.calls) == (10, 50)
@@ -167,12 +167,12 @@ def test_a_bandit_is_given_no_more_calls_than_it_may_have(shown):
 
 def test_a_dozen_schedules_hold_direct_and_the_edge_of_each_group():
     wide = tree.synthetic(200, helpers=3)
-    arms = dozen(Ground([wide], by="needed"))
+    arms = dozen(Ground([wide], by="needed", share=0.5))
     assert len(arms) == 12 and {(), ("help_1",), ("help_2",), ("help_3",)} <= set(arms)
 
 
 def test_until_sure_is_what_evaluating_it_gives(quiz):
-    ground = Ground([quiz])
+    ground = Ground([quiz], share=0.5)
     fitted = fit_until_sure(ground).policy
     rows = np.flatnonzero(~ground.held_out)
     for c in range(0, len(fitted.ways), 17):
@@ -362,7 +362,7 @@ def test_a_damaged_policy_is_refused(shown, tmp_path):
 
 
 def test_problems_of_one_kind_stay_together(shown):
-    ground = Ground([shown], together=lambda problem: problem.question[-1])
+    ground = Ground([shown], share=0.5, together=lambda problem: problem.question[-1])
     sides = {}
     for problem, out in zip(shown.problems, ground.held_out, strict=True):
         assert sides.setdefault(problem.question[-1], out) == out
@@ -370,7 +370,7 @@ def test_problems_of_one_kind_stay_together(shown):
 
 
 def test_a_policy_of_no_draws_is_evaluated_in_expectation(shown):
-    ground = Ground([shown])
+    ground = Ground([shown], share=0.5)
     standing = stand(ground, [RandomPolicy(0.5, without=())], "random")
     assert standing.charges[..., 0].mean() == pytest.approx(1 + 0.5), "look or help once, every other time"
 

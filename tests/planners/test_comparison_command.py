@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parent))
 import tree_toys as toys
 from tree_toys import built
 
-QUICK = ("--resamples", 200, "--no-plots")
+QUICK = ("--resamples", 200, "--no-plots", "--held-out", 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,8 @@ def test_tables_on_the_terminal(unroller):
 def test_as_data_with_seeds_and_prices(unroller, folder):
     words = ("--policy", "it@0.05=seeds", "--policy", "hint,dice", "--policy", "it@0=seeds/0")
     weights = ("--cost-weight", 0.05, "--cost-weight", 0)
-    code, out, err = unroller("policies", "compare", "tree", *words, *weights, "--json", "--out", "out", *QUICK)
+    kept = ("--json", "--out", "out", *QUICK)
+    code, out, err = unroller("policies", "compare", "tree", *words, *weights, *kept)
     assert code == 0, err
     document = json.loads(out)
     of = {(row["name"], row["weight"]): row for row in document["rows"]}
@@ -119,7 +120,7 @@ def test_a_picture_too(unroller, folder):
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(unroller, words, code, said):
-    ended, out, err = unroller("policies", "compare", *words, *(QUICK if words else ()))
+    ended, out, err = unroller("policies", "compare", *(QUICK if words else ()), *words)
     assert ended == code and said in err, (ended, err)
     if not code:
         assert "2 unique model calls do not pay for one problem" in out
@@ -129,6 +130,8 @@ def test_a_tree_of_another_version_is_refused(unroller, folder, tmp_path):
     held = tree.synthetic(4, out=tmp_path / "newer")
     assert len(held) == 4
     card = tmp_path / "newer" / "tree.json"
-    card.write_text(card.read_text().replace('"format":1', '"format":99').replace('"format": 1', '"format": 99'))
+    written = json.loads(card.read_text())
+    written["recipe"]["format"] = 99
+    card.write_text(json.dumps(written))
     code, _, err = unroller("policies", "compare", tmp_path / "newer")
     assert code == 2 and "99" in err
