@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from planners.comparison.entrants import Entrant, Given, baselines, entrants_of
+from planners.comparison.entrants import Entrant, Given, baselines, entrants_of, titled
 from planners.comparison.figures import figures
 from planners.comparison.ground import Ground
 from planners.comparison.logged import Unrolling
@@ -54,23 +54,21 @@ def compare(
     task). price: what a cost is. weights: λ, what a unit of cost has to bring in score; the first is the one
     that is shown. share, seed, together, fit_on: which problems are held out, see `Ground`. train: what is
     trained, on the problems that the baselines are fitted on. unique_calls: how many model calls each of
-    these may use. logged: unrollings of another policy on these problems (see `logged`),
-    from which every policy is estimated at the first λ, beside its exact value. tell: called with what is
-    being done.
+    these may use. logged: unrollings of another policy on these problems (see `logged`), from which every
+    policy is estimated at the first λ, beside its exact value. tell: called with what is being done.
 
     Raises TreeError (no problems, two sides that are not there, λ below 0), ProblemError for metadata that is
-    not there, PolicyError. A policy that cannot be evaluated on these trees is `missing`, with the reason.
+    not there, PolicyError. A policy that cannot be evaluated on these trees, or that raises something, is
+    `missing`, with the reason.
     """
-    weights = list(dict.fromkeys(float(weight) for weight in weights))
-    if not weights:
-        raise TreeError("give at least one λ, 0 or more")
-    for weight in weights:
-        check_weight(weight)
+    given = entrants_of(policies)
+    weights = _weights(weights, given)
     if resamples < 1 or not unique_calls > 0:
         raise TreeError(f"{resamples} resamples and {unique_calls} unique calls: give 1 or more of each")
     tell = tell or (lambda _: None)
-    given = entrants_of(policies)
     several = [trees] if isinstance(trees, CompleteTree) else list(trees)
+    if logged and len(several) + len(fit_on) > 1:
+        raise TreeError("logged unrollings are of one tree: compare on that one alone")
     ground = Ground(several, by, price=price, share=share, seed=seed, together=together, fit_on=fit_on)
     tell("fitting the baselines")
     fitted, missing = baselines(ground, unique_calls, seed)
@@ -86,6 +84,8 @@ def compare(
             standings += _stood(ground, entrant, weights)
         except UnrollerError as error:
             missing[entrant.name] = str(error)
+        except Exception as error:  # a policy is anybody's code: the others are compared all the same
+            missing[entrant.name] = f"it raised {type(error).__name__}: {error}"
     for weight in weights:
         standings.append(best_fixed(ground, weight))
         if len(set(ground.labels)) > 1:
@@ -97,6 +97,17 @@ def compare(
     tell("drawing problems")
     found = _estimated(ground, entrants, missing, logged, weights[0], resamples, seed) if logged else []
     return figures(ground, standings, weights, resamples, seed, notes, missing, found)
+
+
+def _weights(weights: Sequence[float], given: Sequence[Entrant]) -> list[float]:
+    """Every λ that is looked at: those asked for, then those that policies were made for."""
+    asked = [float(weight) for weight in weights]
+    if not asked:
+        raise TreeError("give at least one λ, 0 or more")
+    asked += [float(one.weight) for one in given if one.weight is not None]
+    for weight in asked:
+        check_weight(weight)
+    return list(dict.fromkeys(abs(weight) for weight in asked))  # -0.0 is 0
 
 
 def _stood(ground: Ground, entrant: Entrant, weights: Sequence[float]) -> list[Standing]:
@@ -129,15 +140,12 @@ def _estimated(
 ) -> list[Estimated]:
     """What is said of each policy's score by what was logged on the held-out problems."""
     tree, first, rows = ground.compared()[0]
-    if len(ground.trees) > 1:
-        raise TreeError("logged unrollings are of one tree: compare on that one alone")
     held_out = set(rows.tolist())
     some = [one for one in logged if one.problem in held_out]
     policies: dict[str, Any] = {}
     for entrant in entrants:
         if entrant.name not in missing:
             at = entrant.at(weight) if entrant.priced else entrant
-            title = at.name if at.weight is None else f"{at.name} λ={at.weight:g}"
-            policies[title] = at.policies[0]
+            policies[titled(at.name, at.weight)] = at.policies[0]
     labels = ground.labels[first : first + len(tree)].tolist()
     return estimates(tree, some, policies, labels=labels, resamples=resamples, seed=seed)

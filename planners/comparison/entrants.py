@@ -16,6 +16,9 @@ from unroller.decide import Call, Decision, FixedList, as_policy
 from unroller.faults import PolicyError, UnrollerError
 from unroller.registry import POLICY_FILE, policy_named
 
+RESERVED = ("best fixed", "oracle")
+"""How the names of what policies are held against begin."""
+
 
 class Entrant(msgspec.Struct, frozen=True):
     """A policy to compare. policies: one a seed it was trained with; weight: the λ it was made for, if for
@@ -55,19 +58,26 @@ def entrants_of(given: Given) -> list[Entrant]:
         found = [entrant(str(name), one) for name, one in named.items()]
     else:
         found = [one if isinstance(one, Entrant) else entrant(None, one) for one in given]
-    seen: set[tuple[str, float | None]] = set()
+    seen: set[str] = set()
     for one in found:
-        if (one.name, one.weight) in seen:
+        if titled(one.name, one.weight) in seen:
             raise PolicyError(f"the name {one.name!r} is there twice: give each policy a name of its own")
-        seen.add((one.name, one.weight))
+        if one.name.startswith(RESERVED):
+            raise PolicyError(f"{one.name!r} is what a reference is called: give the policy another name")
+        if not one.policies:
+            raise PolicyError(f"{one.name} is an empty list: give at least one policy")
+        seen.add(titled(one.name, one.weight))
     return found
+
+
+def titled(name: str, weight: float | None) -> str:
+    """A name with its λ, if it has one."""
+    return name if weight is None else f"{name} λ={weight:g}"
 
 
 def entrant(name: str | None, given: Any, weight: float | None = None) -> Entrant:
     """One policy with its name, or what it calls itself; of a folder, the folder's name."""
     several = [one for part in _seeds(given) for one in _opened(part)]
-    if not several:
-        raise PolicyError(f"{name or 'a policy'} is an empty list: give at least one policy")
     named = name or (Path(given).name if isinstance(given, (str, Path)) else _name_of(several[0]))
     calls = 0.0 if all(_needs_nothing(one) for one in several) else None
     return Entrant(named, tuple(several), weight, calls=calls)

@@ -18,6 +18,9 @@ from planners.tree.pricing import Price, price_of, weights_of
 Array = np.ndarray[Any, Any]
 
 
+MOST_GROUPS = 64
+
+
 class Ground:
     """N problems of all trees, one after the other.
 
@@ -51,6 +54,12 @@ class Ground:
             parts = split(trees, share, seed, together)
         self.held_out = np.concatenate(parts)
         self.labels = np.array([label for tree in self.trees for label in groups_of(tree, by)])
+        groups = len(set(self.labels.tolist()))
+        if groups > MOST_GROUPS:
+            raise TreeError(
+                f"{groups} groups of {len(self.labels)} problems are too many to have best schedules of their"
+                f" own: group by something with {MOST_GROUPS} values or fewer"
+            )
         self.by = "task" if by is None else by if isinstance(by, str) else getattr(by, "__name__", "group")
         one_scorer = {tree.recipe.scorer for tree in self.trees}
         if len(one_scorer) > 1:

@@ -62,10 +62,10 @@ def trained(
     if len(several) > 1:
         raise TreeError("a policy is trained on one tree: compare on one, or name one with --fit-on")
     tree, first, rows = several[0]
+    observation = observation_of(tree, training.probes)
     price = np.zeros(len(ground.held_out))
     price[first + rows] = unique_calls(tree, rows, range(len(tree.states)), training.probes)
     taken = affordable(price, lot(ground, seed), calls)
-    observation = observation_of(tree, training.probes)
     held = table(tree, observation, price=Price(**policy_price(ground.price)), problems=taken - first)
     train = import_module(f"policies.training.{TRAINERS[training.trainer]}").train
     options = {} if training.settings is None else {"settings": training.settings}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from planners import comparison, tree
-from planners.comparison import Entrant, Ground, compare
+from planners.comparison import Entrant, Ground, Training, compare
 from planners.comparison.calls import unique_calls
 from planners.comparison.fitting import dozen, fit_bandit
 from planners.comparison.measures import Draws, interquartile_mean
@@ -305,6 +305,9 @@ def test_the_same_seed_gives_the_same_comparison(shown):
         ({"policies": helped}, PolicyError, "as a list"),
         ({"policies": {"it": []}, "price": "tokens"}, None, None),
         ({"policies": {"it": 7}}, PolicyError, "7 is no policy"),
+        ({"policies": {"best fixed": helped}}, PolicyError, "another name"),
+        ({"policies": [Entrant("it", ())]}, PolicyError, "at least one policy"),
+        ({"policies": [Entrant("it", (helped,), -1.0)]}, TreeError, "0 or more"),
         ({"policies": {"it": "no_such_policy"}}, UnknownName, "no_such_policy"),
     ],
 )
@@ -347,6 +350,36 @@ def test_a_policy_that_cannot_be_evaluated_is_missing_with_the_reason(shown):
         compare(shown, weights=[0.02], **QUICK).row("best fixed", 0.5)
 
 
+def test_a_policy_that_raises_does_not_end_the_comparison(shown):
+    found = compare(shown, {"broken": policy(lambda state: state.no_such), "helped": helped}, **QUICK)
+    assert "it raised AttributeError" in found.missing["broken"] and found.row("helped").seeds == 1
+
+
+def test_a_policy_trained_for_another_price_has_its_references_there(shown):
+    found = compare(shown, [Entrant("it", (helped,), 0.07)], weights=[0.02], **QUICK)
+    row = found.row("it")
+    assert found.weights == [0.02, 0.07] and [regret.weight for regret in row.regrets] == [0.07]
+    assert set(row.regrets[0].to) == {"best fixed", "oracle", "bandit"}
+    assert "it λ=0.07" in shown_on_paper(found)
+
+
+def test_more_groups_than_have_best_schedules_are_refused():
+    with pytest.raises(TreeError, match="80 groups of 80 problems"):
+        compare(tree.synthetic(80), by=lambda problem: problem.question)
+
+
+def test_a_tree_of_no_actions_and_one_without_hard_scores(tmp_path):
+    bare = built(tmp_path / "bare", actions=[], probes=[toys.answer_entropy])
+    found = compare(bare, **QUICK)
+    assert {row.score.mean for row in found.rows} == {found.row("direct").score.mean}
+    scored = built(tmp_path / "soft", actions=["hint"], scorer=half)
+    assert compare(scored, **QUICK).row("direct").hard is None
+
+
+def half(problem, output):
+    return 0.5
+
+
 def test_a_policy_whose_actions_vanished_stops_and_that_is_said(shown, tmp_path):
     LearnedPolicy(["gone", "lost"]).save(tmp_path / "pi")
     found = compare(shown, {"old": tmp_path / "pi"}, **QUICK)
@@ -377,3 +410,45 @@ def test_a_policy_of_no_draws_is_evaluated_in_expectation(shown):
 
 def test_comparison_and_split_are_exported():
     assert set(comparison.__all__) >= {"compare", "split", "Ground", "Entrant", "Comparison"}
+
+
+# ------------------------------------------------------------------------------------ trained on the spot
+
+
+def test_a_policy_trained_within_a_comparison_beats_every_fixed_schedule(tmp_path):
+    """Looking and then helping as is needed: no mixture of schedules does that for its cost."""
+    from policies.training.exact import Exact
+
+    hidden = tree.synthetic(150, helpers=2, easy=0.3)
+    training = Training("exact", 2, ("hint",), Exact(steps=30_000), out=tmp_path)
+    found = compare(hidden, train=[training], weights=[0.02], **QUICK)
+    row = found.row("exact + hint")
+    assert row.seeds == 2 and row.weight == 0.02 and row.fitted == 75
+    assert row.over_fixed.gain.low > 0 and row.over_fixed.matched
+    assert row.regrets[0].to["best fixed"].high < 0 < row.regrets[0].to["oracle"].low
+    assert row.calls == found.row("ridge, every schedule").calls, "it is told of every state, and no more"
+    again = compare(hidden, {"it": tmp_path / "exact + hint" / "0.02"}, weights=[0.02], **QUICK).row("it")
+    assert again.score == row.score and again.cost == row.cost
+
+
+def test_training_is_held_to_the_calls_that_there_are(shown):
+    from policies.training.cloning import Cloning
+
+    training = Training("clone", 1, settings=Cloning(steps=200))
+    found = compare(shown, train=[training], weights=[0.1, 0], unique_calls=80, **QUICK)
+    assert [row.weight for row in found.rows if row.name == "clone"] == [0.1, 0]
+    assert found.row("clone").calls == found.row("ridge, every schedule").calls <= 80
+    assert 0 < found.row("clone").fitted < 20
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        (Training("lagrangian"), "no trainer 'lagrangian' that trains for one λ"),
+        (Training(seeds=0), "give 1 or more"),
+        (Training(probes=("unheard_of",)), "unheard_of"),
+    ],
+)
+def test_a_training_that_cannot_be_is_said(shown, training, said):
+    with pytest.raises(TreeError, match=said):
+        compare(shown, train=[training], **QUICK)
