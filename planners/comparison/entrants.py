@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,9 @@ from planners.comparison.until_sure import fit_until_sure
 from unroller.decide import Call, Decision, FixedList, as_policy
 from unroller.faults import PolicyError, UnrollerError
 from unroller.registry import POLICY_FILE, policy_named
+
+LEARNED = "held_out.json"
+"""Where `unroller policies train` notes what a policy was trained for."""
 
 RESERVED = ("best fixed", "oracle")
 """How the names of what policies are held against begin."""
@@ -76,11 +80,26 @@ def titled(name: str, weight: float | None) -> str:
 
 
 def entrant(name: str | None, given: Any, weight: float | None = None) -> Entrant:
-    """One policy with its name, or what it calls itself; of a folder, the folder's name."""
-    several = [one for part in _seeds(given) for one in _opened(part)]
+    """One policy with its name, or what it calls itself; of a folder, the folder's name. weight: the λ it was
+    made for, if that is not noted beside it. Raises PolicyError, SavedPolicyError, UnknownName."""
+    parts = [one for part in _seeds(given) for one in _folders(part)]
+    several = [as_policy(policy_named(one) if isinstance(one, (str, Path)) else one) for one in parts]
     named = name or (Path(given).name if isinstance(given, (str, Path)) else _name_of(several[0]))
     calls = 0.0 if all(_needs_nothing(one) for one in several) else None
+    weight = _trained_for(parts) if weight is None else weight
     return Entrant(named, tuple(several), weight, calls=calls)
+
+
+def _trained_for(parts: Sequence[Any]) -> float | None:
+    """The λ that `unroller policies train` noted beside each of these policies, if it is one."""
+    noted: set[Any] = set()
+    for part in parts:
+        try:
+            held = json.loads((Path(part) / LEARNED).read_text(encoding="utf-8"))
+            noted.add(None if held["trainer"] == "lagrangian" else float(held["cost_weight"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            noted.add(None)
+    return noted.pop() if len(noted) == 1 else None
 
 
 def _seeds(given: Any) -> Sequence[Any]:
@@ -95,15 +114,13 @@ def _seeds(given: Any) -> Sequence[Any]:
     return [given]
 
 
-def _opened(given: Any) -> list[Any]:
-    """A policy, a folder's, or, of a folder of folders, those of all in it."""
-    if isinstance(given, (str, Path)):
-        folder = Path(given)
-        inside = sorted(path.parent for path in folder.glob(f"*/{POLICY_FILE}")) if _is_folder(folder) else []
-        if inside and not (folder / POLICY_FILE).is_file():
-            return [policy_named(path) for path in inside]
-        return [as_policy(policy_named(given))]
-    return [as_policy(given)]
+def _folders(given: Any) -> list[Any]:
+    """Of a folder of policies' folders those; of anything else itself."""
+    if isinstance(given, (str, Path)) and _is_folder(given):
+        inside = sorted(path.parent for path in Path(given).glob(f"*/{POLICY_FILE}"))
+        if inside and not (Path(given) / POLICY_FILE).is_file():
+            return list(inside)
+    return [given]
 
 
 def _is_folder(path: str | Path) -> bool:

@@ -95,7 +95,7 @@ def _regrets(found: Comparison, rows: list[Row]) -> Grid:
     for row in rows:
         regret = next((one for one in row.regrets if one.weight == first), row.regrets[0])
         own = [_signed(regret.to[name], better=-1) if name in regret.to else Line("") for name in names]
-        closed = "" if regret.closed is None else f"{100 * regret.closed.mean:.0f} %"
+        closed = "" if regret.closed is None else _closed(regret.closed)
         grid.add_row(_name(row), f"{100 * regret.value.mean:.1f}", *own, closed)
     return grid
 
@@ -141,6 +141,11 @@ def _learnt(row: Row) -> str:
 def _at_cost(found: AtCost) -> Line:
     said = _signed(found.gain, better=1)
     return said if found.matched else said.append(" *")
+
+
+def _closed(share: Estimate) -> str:
+    """A share of the gap; of who is further from the oracle than where it begins, that."""
+    return f"{100 * share.mean:.0f} %" if share.mean > -0.005 else "below 0"
 
 
 def _signed(gain: Estimate, better: int) -> Line:

@@ -66,7 +66,9 @@ def trained(
     price = np.zeros(len(ground.held_out))
     price[first + rows] = unique_calls(tree, rows, range(len(tree.states)), training.probes)
     taken = affordable(price, lot(ground, seed), calls)
-    held = table(tree, observation, price=Price(**policy_price(ground.price)), problems=(taken - first).tolist())
+    held = table(
+        tree, observation, price=Price(**policy_price(ground.price)), problems=(taken - first).tolist()
+    )
     train = import_module(f"policies.training.{TRAINERS[training.trainer]}").train
     options = {} if training.settings is None else {"settings": training.settings}
     found: list[Entrant] = []

@@ -251,7 +251,14 @@ def test_folders_of_folders_are_seeds(shown, tmp_path):
     for seed in range(2):
         LearnedPolicy(shown.actions, seed=seed).save(tmp_path / "pi" / str(seed))
     row = compare(shown, [tmp_path / "pi"], **QUICK).row("pi")
-    assert row.seeds == 2 and row.calls is None, "nobody knows what they were trained with"
+    assert row.seeds == 2 and row.weight is None
+    assert row.calls is None, "nobody knows what they were trained with"
+    for seed in range(2):
+        noted = {"trainer": "exact", "cost_weight": 0.03}
+        (tmp_path / "pi" / str(seed) / "held_out.json").write_text(json.dumps(noted))
+    assert compare(shown, [tmp_path / "pi"], **QUICK).row("pi").weight == 0.03
+    (tmp_path / "pi" / "1" / "held_out.json").write_text("{")
+    assert compare(shown, [tmp_path / "pi"], **QUICK).row("pi").weight is None
 
 
 # ------------------------------------------------------------------------------------------------- as data
