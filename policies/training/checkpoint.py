@@ -21,7 +21,7 @@ import numpy as np
 from policies.files import SavedPolicyError, read_arrays, remove_others, replace_file, write_arrays
 
 FORMAT = 1
-CHECKPOINT, CURVE = "checkpoint.json", "curve.csv"
+FOLDER, CHECKPOINT, CURVE = "training", "checkpoint.json", "curve.csv"
 LONGEST = 16 << 20
 
 Array = np.ndarray[Any, Any]
@@ -108,7 +108,7 @@ def _rows(file: Path, count: int, again: str) -> list[Row]:
     return found[:count]
 
 
-def _numbers(row: dict[str, str]) -> Row:
-    return {
-        name: int(number) if number.lstrip("-").isdigit() else float(number) for name, number in row.items()
-    }
+def _numbers(row: dict[str, str | None]) -> Row:
+    if None in row.values():
+        raise ValueError("a row is not whole")
+    return {name: int(said) if said.isdigit() else float(said) for name, said in row.items() if said}

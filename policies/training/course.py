@@ -31,7 +31,7 @@ from policies.learned import LearnedPolicy
 from policies.price import not_negative
 from policies.saved import registry
 from policies.table import Table, Tabular, as_table
-from policies.training.checkpoint import FORMAT, Checkpoint, Row, read, write
+from policies.training.checkpoint import FOLDER, FORMAT, Checkpoint, Row, read, write
 from policies.training.expectation import expectations
 from unroller.faults import PolicyError
 
@@ -81,8 +81,9 @@ class Course(AbstractContextManager["Course"]):
     """One training of one policy. Nothing of what is given is changed: `policy` is a copy, which is trained.
 
     trainer: its name. data: a tree, or a table made for the policy's observation. cost_weight: λ. out: a
-    folder for checkpoints and the curve; a training that it holds already is gone on with. tell: is handed
-    every row of the curve. held: numbers of the trainer's own that are kept with a checkpoint.
+    folder in which a folder `training` keeps checkpoints and the curve; the same training that it holds
+    already is gone on with, and the policy may be saved in `out` as well. tell: is handed every row of the
+    curve. held: numbers of the trainer's own that are kept with a checkpoint.
 
     Raises PolicyError for data that do not fit the policy, SavedPolicyError for what `out` holds.
     """
@@ -104,6 +105,8 @@ class Course(AbstractContextManager["Course"]):
         self.settings = settings
         self.cost_weight = not_negative("λ", cost_weight)
         self.table = as_table(data, policy.observation, price)
+        if not self.table.allowed[..., :-1].any():
+            raise PolicyError("there is nothing to choose: in no state of the table is a call allowed")
         self.policy = _copied(policy)
         self.network = self.policy.network
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
@@ -111,7 +114,7 @@ class Course(AbstractContextManager["Course"]):
         self.update = self.steps = 0
         self.held = dict(held or {})
         self.rows: list[Row] = []
-        self.out = None if out is None else Path(out)
+        self.out = None if out is None else Path(out) / FOLDER
         self.tell = tell
         some = np.random.default_rng(0x7EAC).permutation(len(self.table))[:WATCHED]
         self.watched = self.table.of_roots(np.sort(some))
@@ -221,10 +224,10 @@ class Course(AbstractContextManager["Course"]):
             **self.noted,
         }
         self.rows.append(row)
-        if self.tell is not None:
-            self.tell(row)
         if self.out is not None and self.update:
             self._keep(self.out)
+        if self.tell is not None:
+            self.tell(row)
 
     def _keep(self, out: Path) -> None:
         arrays = {f"network.{name}": _array(tensor) for name, tensor in self.network.state_dict().items()}

@@ -26,6 +26,7 @@ from policies.network import entropy
 from policies.table import Table, Tabular
 from policies.training.course import Course, Settings, Tell
 from policies.training.sampling import Unrollings, sample
+from unroller.faults import PolicyError
 
 Array = np.ndarray[Any, Any]
 
@@ -37,13 +38,18 @@ class GRPO(Settings, frozen=True, kw_only=True):
     """Settings of GRPO. group: unrollings of each problem. epochs: times that each batch is gone through.
     clip: c. normalise: divide by the group's standard deviation; τ is then in units of it."""
 
-    problems: int = 16
+    entropy: float = 0.3
     group: int = 16
     epochs: int = 4
     clip: float = 0.2
     normalise: bool = True
 
     WHOLE = (*Settings.WHOLE, "group", "epochs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.group < 2:
+            raise PolicyError(f"a group of {self.group} has nobody to be compared with: give 2 or more")
 
 
 DEFAULT = GRPO()

@@ -29,10 +29,11 @@ Array = np.ndarray[Any, Any]
 class PPO(Settings, frozen=True, kw_only=True):
     """Settings of PPO. problems: unrollings in a batch, each of another root. epochs: times that a batch is
     gone through, in minibatches of so many decisions. clip: c. gae: g. value: k. dense: see
-    `sampling.rewards`."""
+    `sampling.rewards`. entropy: in deviations of the advantages."""
 
     problems: int = 128
     learning_rate: float = 3e-3
+    entropy: float = 0.5
     epochs: int = 4
     minibatch: int = 128
     clip: float = 0.2
@@ -69,7 +70,7 @@ def train(
             lanes, t = np.nonzero(unrolled.made)
             for _ in range(settings.epochs):
                 order = course.random.permutation(len(lanes))
-                for some in np.array_split(order, -(-len(order) // settings.minibatch)):
+                for some in np.array_split(order, max(1, -(-len(order) // settings.minibatch))):
                     course.learn(_loss(course, unrolled, advantage, lanes[some], t[some]))
             course.passed(unrolled.decisions, explained=_explained(unrolled, got))
     return course.policy
