@@ -105,7 +105,8 @@ def compare(
             "--train",
             metavar="TRAINER[+PROBE]",
             help="Train a learned policy as well, on the problems that baselines are fitted on, for each λ:"
-            " exact, grpo, ppo or clone. It sees the probes that are named, and pays for them. Repeatable.",
+            " exact, grpo, ppo or clone. It sees the probes that are named, and pays for them; by default"
+            " those that cost nothing. Repeatable.",
             rich_help_panel=WHO,
         ),
     ] = None,
@@ -248,9 +249,8 @@ def _logged(tree: Any, what: str, seed: int) -> Any:
 
 def trainings(texts: Sequence[str], seeds: int, steps: int | None, out: Path | None) -> list[Any]:
     """`--train exact+answer_entropy`. Raises TreeError, PolicyError."""
-    from importlib import import_module
-
     from planners.comparison.training import TRAINERS, Training
+    from planners.learning import trainer_of
     from planners.tree import TreeError
 
     found: list[Training] = []
@@ -262,8 +262,8 @@ def trainings(texts: Sequence[str], seeds: int, steps: int | None, out: Path | N
             )
         settings = None
         if steps is not None:
-            default = import_module(f"policies.training.{TRAINERS[trainer]}").DEFAULT
-            settings = msgspec.structs.replace(default, steps=steps)
+            settings = msgspec.structs.replace(trainer_of(trainer).DEFAULT, steps=steps)
         kept = None if out is None else out / "policies"
-        found.append(Training(trainer, seeds, tuple(probes), settings, kept))
+        named = tuple(probe for probe in probes if probe != "none")
+        found.append(Training(trainer, seeds, named if probes else None, settings, kept))
     return found

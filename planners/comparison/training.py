@@ -4,7 +4,6 @@ many unique model calls, in several seeds."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,28 @@ from planners.comparison.calls import unique_calls
 from planners.comparison.entrants import Entrant
 from planners.comparison.fitting import affordable, lot, policy_price
 from planners.comparison.ground import Ground
+from planners.learning import free_probes, trainer_of
 from planners.tree import TreeError, observation_of, table
 
-TRAINERS = {"exact": "exact", "grpo": "grpo", "ppo": "ppo", "clone": "cloning"}
-"""Those that train for one λ, and the modules of `policies.training` that they are in."""
+TRAINERS = ("exact", "grpo", "ppo", "clone")
+"""Those that train for one λ."""
 
 
 class Training(msgspec.Struct, frozen=True):
     """What is trained: trainer, a name of `TRAINERS`, once for each λ and each of `seeds` seeds. probes: what
-    the policy sees beside the problem and its context, and pays for each time it looks. settings: of the
-    trainer, its own unless given. out: a folder to save the policies in, as NAME/λ/seed."""
+    the policy sees beside the problem and its context, and pays for each time it looks (None: those that cost
+    nothing). settings: of the trainer, its own unless given. out: a folder to save the policies in, as
+    NAME/λ/seed."""
 
     trainer: str = "exact"
     seeds: int = 5
-    probes: tuple[str, ...] = ()
+    probes: tuple[str, ...] | None = None
     settings: Any = None
     out: str | Path | None = None
 
     @property
     def name(self) -> str:
-        return " + ".join((self.trainer, *self.probes))
+        return " + ".join((self.trainer, *(self.probes or ())))
 
 
 def trained(
@@ -62,15 +63,16 @@ def trained(
     if len(several) > 1:
         raise TreeError("a policy is trained on one tree: compare on one, or name one with --fit-on")
     tree, first, rows = several[0]
-    observation = observation_of(tree, training.probes)
+    probes = free_probes(tree) if training.probes is None else list(training.probes)
+    observation = observation_of(tree, probes)
     price = np.zeros(len(ground.held_out))
-    price[first + rows] = unique_calls(tree, rows, range(len(tree.states)), training.probes)
+    price[first + rows] = unique_calls(tree, rows, range(len(tree.states)), probes)
     taken = affordable(price, lot(ground, seed), calls)
     held = table(
         tree, observation, price=Price(**policy_price(ground.price)), problems=(taken - first).tolist()
     )
-    train = import_module(f"policies.training.{TRAINERS[training.trainer]}").train
-    options = {} if training.settings is None else {"settings": training.settings}
+    module = trainer_of(training.trainer)
+    settings = module.DEFAULT if training.settings is None else training.settings
     found: list[Entrant] = []
     for weight in weights:
         policies: list[Any] = []
@@ -78,7 +80,7 @@ def trained(
             if tell is not None:
                 tell(f"training {training.name} at λ = {weight:g}, seed {number}")
             fresh = LearnedPolicy(tree.actions, observation=observation, seed=number)
-            policy = train(fresh, held, cost_weight=weight, seed=number, **options)
+            policy = module.train(fresh, held, cost_weight=weight, seed=number, settings=settings)
             if training.out is not None:
                 policy.save(Path(training.out) / training.name / f"{weight:g}" / str(number))
             policies.append(policy)
