@@ -101,7 +101,10 @@ def compare(
 
 def _weights(weights: Sequence[float], given: Sequence[Entrant]) -> list[float]:
     """Every λ that is looked at: those asked for, then those that policies were made for."""
-    asked = [float(weight) for weight in weights]
+    try:
+        asked = [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        raise TreeError(f"{weights!r} are no λ: give a list of numbers, 0 or more") from None
     if not asked:
         raise TreeError("give at least one λ, 0 or more")
     asked += [float(one.weight) for one in given if one.weight is not None]

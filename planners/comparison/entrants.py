@@ -52,8 +52,10 @@ Given = Mapping[str, Any] | Iterable[Any]
 calls, or a list of policies that differ in their training seed."""
 
 
-def entrants_of(given: Given) -> list[Entrant]:
+def entrants_of(given: Given | None) -> list[Entrant]:
     """What was given, as entrants. Raises PolicyError for a name that is there twice at one λ."""
+    if given is None:
+        return []
     if isinstance(given, (str, Path)) or hasattr(given, "decide"):
         raise PolicyError("give policies as a list, or by name, also where it is one: [policy]")
     found: list[Entrant] = []

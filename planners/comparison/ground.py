@@ -46,6 +46,8 @@ class Ground:
         problems of `trees` being held out. Raises TreeError, ProblemError."""
         if not trees:
             raise TreeError("there is no tree: give at least one to compare policies on")
+        for several in (trees, fit_on):
+            _check(several)
         weights_of(price)
         self.trees = (*trees, *fit_on)
         self.price = price
@@ -120,6 +122,15 @@ class Ground:
         return [
             (tree, first, np.flatnonzero(self.held_out[first:end] == held_out)) for tree, first, end in parts
         ]
+
+
+def _check(trees: Sequence[CompleteTree]) -> None:
+    """Raises TreeError for what is no tree, and for one that is there twice."""
+    for i, tree in enumerate(trees):
+        if not isinstance(tree, CompleteTree):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TreeError(f"{tree!r} is no tree: open one with planners.tree.load(folder)")
+        if tree.recipe in [other.recipe for other in trees[:i]]:
+            raise TreeError("a tree is there twice: give each once, so that its problems count once")
 
 
 def _within(tree: CompleteTree, schedule: State) -> int:

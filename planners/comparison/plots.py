@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unroller.ablation.plots import COLOURS, MARKS, errors_of, figure_of, need_matplotlib, plain_text
+from unroller.cli.terminal import one_line
 
 if TYPE_CHECKING:
     from planners.comparison.result import Comparison, Row
@@ -54,7 +55,7 @@ def front(found: Comparison) -> Any:
         axes.errorbar(
             [row.cost.mean for row in rows], [100 * row.score.mean for row in rows],
             xerr=_across([row.cost for row in rows]), yerr=errors_of([row.score for row in rows]),
-            ms=4.5, lw=1.2, elinewidth=0.8, capsize=2, label=plain_text(name), zorder=3, **style,
+            ms=4.5, lw=1.2, elinewidth=0.8, capsize=2, label=_named(name), zorder=3, **style,
         )  # fmt: skip
     axes.set_xlabel(plain_text(f"mean cost, {found.price}"))
     axes.set_ylabel(plain_text(f"{found.scorer}, %"))
@@ -76,6 +77,12 @@ def families(found: Comparison) -> dict[str, list[Row]]:
         elif row.kind != "fixed":
             drawn.setdefault(row.name, []).append(row)
     return {name: sorted(rows, key=lambda row: row.cost.mean) for name, rows in drawn.items()}
+
+
+def _named(name: str) -> str:
+    """A name as a legend shows it: matplotlib leaves out those that begin with an underscore."""
+    words = plain_text(one_line(name, 40))
+    return f" {words}" if words.startswith("_") else words
 
 
 def _across(costs: list[Estimate]) -> list[list[float]]:

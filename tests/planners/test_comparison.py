@@ -193,23 +193,16 @@ def test_what_is_fitted_is_compared_at_every_price(quiz):
     assert features.charged[0] >= 1 and set(found.bandit) == {"0.02", "0", "0.3"}
 
 
-def test_trees_to_fit_on_leave_all_of_the_others_to_compare_on(shown):
+def test_trees_to_fit_on_leave_all_of_the_others_to_compare_on():
     other = tree.synthetic(30, helpers=1, hidden=False, depth=1, easy=0.5, seed=7)
     apart = tree.synthetic(30, helpers=1, hidden=False, depth=1, easy=0.5, seed=7)
     with pytest.raises(TreeError, match="30 problems are in the trees to compare on and in those to fit on"):
         Ground([other], fit_on=[apart])
-    renamed = built_apart(shown)
+    renamed = tree.synthetic(40, helpers=1, hidden=False, depth=1, easy=0.5)
+    for i in range(40):  # problems of another content
+        vars(renamed.problem(i))["identity"] = f"apart {i}".encode()
     found = compare(renamed, {"helped": helped}, fit_on=[other], **QUICK)
-    assert found.n == len(renamed) and found.fitted == 30
-
-
-def built_apart(shown):
-    """The same tree over problems of another content."""
-    for i, problem in enumerate(shown.problems):
-        for draw in range(shown.draws):
-            vars(shown.problem(i, draw))["identity"] = f"apart {i} {draw}".encode()
-        assert problem
-    return shown
+    assert found.n == 40 and found.fitted == 30
 
 
 def test_several_trees_with_other_actions_are_one_ground():
@@ -288,6 +281,15 @@ def shown_on_paper(found):
     return console.file.getvalue()
 
 
+def test_names_are_shown_as_they_are_whatever_they_are(shown, tmp_path):
+    names = ["[bold]x[/bold]", "$a_b$", "_hidden", "new\nline", "\x1b[31mred"]
+    found = compare(shown, {name: ["look"] for name in names}, **QUICK)
+    said = shown_on_paper(found)
+    assert all(name in said for name in ("[bold]x[/bold]", "$a_b$", "_hidden", "new line", "x1b[31mred"))
+    found.write(tmp_path)
+    assert "_hidden" in (tmp_path / "front.svg").read_text()
+
+
 def test_the_same_seed_gives_the_same_comparison(shown):
     a, b = (compare(shown, {"helped": helped}, seed=3, **QUICK).to_dict() for _ in range(2))
     assert a == b
@@ -302,6 +304,7 @@ def test_the_same_seed_gives_the_same_comparison(shown):
         ({"weights": [-0.1]}, TreeError, "0 or more"),
         ({"weights": [float("nan")]}, TreeError, "0 or more"),
         ({"weights": []}, TreeError, "at least one λ"),
+        ({"weights": 0.02}, TreeError, "a list of numbers"),
         ({"by": "colour"}, ProblemError, "no metadata 'colour'"),
         ({"together": "colour"}, ProblemError, "no metadata 'colour'"),
         ({"price": "beer"}, TreeError, "is no cost"),
@@ -329,6 +332,10 @@ def test_bad_input_is_said_in_a_sentence(shown, options, error, said):
 def test_no_tree_and_one_problem(shown):
     with pytest.raises(TreeError, match="there is no tree"):
         compare([])
+    with pytest.raises(TreeError, match="a tree is there twice"):
+        compare([shown, shown])
+    with pytest.raises(TreeError, match="is no tree"):
+        compare("trees/rooms")
     with pytest.raises(TreeError, match="there is one problem"):
         compare(tree.synthetic(1))
     with pytest.raises(TreeError, match="kept together"):
