@@ -12,9 +12,10 @@ from planners.comparison.figures import figures
 from planners.comparison.ground import Ground
 from planners.comparison.logged import Unrolling
 from planners.comparison.off_policy import Estimated, estimates
+from planners.comparison.oracles import oracles
 from planners.comparison.result import Comparison
 from planners.comparison.split import HELD_OUT
-from planners.comparison.standings import Standing, best_fixed, best_known, stand
+from planners.comparison.standings import Standing, best_fixed, stand
 from planners.comparison.training import Training, trained
 from planners.tree import CompleteTree, TreeError
 from planners.tree.fixed import By, check_weight
@@ -90,10 +91,10 @@ def compare(
         standings.append(best_fixed(ground, weight))
         if len(set(ground.labels)) > 1:
             standings.append(best_fixed(ground, weight, grouped=True))
-        standing, oracle = best_known(ground, weight)
-        standings.append(standing)
+        known = oracles(ground, weight)
+        standings += known
         if weight == weights[0]:
-            notes.append(f"{standing.name}: {oracle.note}")
+            notes += [f"{one.name}: {one.note}" for one in known]
     tell("drawing problems")
     found = _estimated(ground, entrants, missing, logged, weights[0], resamples, seed) if logged else []
     return figures(ground, standings, weights, resamples, seed, notes, missing, found)

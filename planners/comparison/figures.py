@@ -178,7 +178,7 @@ class _Figures:
         return Regret(weight, self.draws.estimate(own), regrets, closed)
 
     def _references(self, weight: float) -> dict[str, int]:
-        """What policies are held against at a λ, by number."""
+        """What policies are held against at a λ, by number; of two oracles the shrunk one, the last."""
         found: dict[str, int] = {}
         for j, standing in enumerate(self.standings):
             if standing.weight == weight and standing.kind in ("fixed", "oracle"):

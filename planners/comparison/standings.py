@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 
 from planners.comparison.ground import Ground
-from planners.tree import evaluate, name_of, oracle
-from planners.tree.fixed import Schedules, best_of, check_weight, schedules
-from planners.tree.oracle import Oracle
+from planners.tree import evaluate, name_of
+from planners.tree.fixed import best_of, check_weight
 from planners.tree.pricing import price_of
 
 Array = np.ndarray[Any, Any]
@@ -98,37 +97,6 @@ def best_fixed(ground: Ground, weight: float, grouped: bool = False) -> Standing
 
 def _named(ground: Ground, chosen: dict[str, int]) -> list[tuple[str, str]]:
     return [(label, name_of(ground.schedules[s])) for label, s in chosen.items()]
-
-
-def best_known(ground: Ground, weight: float) -> tuple[Standing, Oracle]:
-    """The oracle: each held-out problem's best schedule, chosen by one half of its draws and scored on the
-    other. Returns what it says of itself as well, of the first tree with problems."""
-    parts: list[tuple[Array, Array, Array]] = []
-    said: list[Oracle] = []
-    for tree, _, rows in ground.compared():
-        if not len(rows):
-            continue
-        own = schedules(tree, ground.price)
-        found = Schedules(*(getattr(own, name)[rows] for name in Schedules.__struct_fields__))
-        best = oracle(tree, weight=weight, price=ground.price, found=found, resamples=1)
-        hards, charges = _crossed(found.hard, best), _crossed(found.charged, best)
-        parts.append((best.scores, hards, charges))
-        said.append(best)
-    scores, hards, charges = (np.concatenate(each)[None] for each in zip(*parts, strict=True))
-    naive = [one for one in said if one.optimistic]
-    one = (naive or said)[0]
-    return Standing(f"oracle, {one.kind}", "oracle", weight, scores, hards, charges, None, note=one.note), one
-
-
-def _crossed(table: Array, best: Oracle) -> Array:
-    """The mean of `table` (n, D, S, …) in the states that the oracle chose, on the draws it is scored on."""
-    n, draws = table.shape[:2]
-    rows = np.arange(n)
-    if best.chosen.shape[1] == 1:
-        return table.mean(1)[rows, best.chosen[:, 0]]
-    halves = [np.arange(draws)[1::2], np.arange(draws)[::2]]  # what each half's choice is scored on
-    parts = [table[:, half].mean(1)[rows, best.chosen[:, i]] for i, half in enumerate(halves)]
-    return np.mean(parts, 0)
 
 
 def costs_of(ground: Ground, standing: Standing) -> Array:

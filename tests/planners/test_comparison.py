@@ -12,7 +12,8 @@ from planners.comparison import Entrant, Ground, Training, compare
 from planners.comparison.calls import unique_calls
 from planners.comparison.fitting import dozen, fit_bandit
 from planners.comparison.measures import Draws, interquartile_mean
-from planners.comparison.standings import best_fixed, best_known, stand
+from planners.comparison.oracles import oracles
+from planners.comparison.standings import best_fixed, stand
 from planners.comparison.until_sure import fit_until_sure
 from planners.tree import TreeError
 from policies import ConfidencePolicy, LearnedPolicy, RandomPolicy, SavedPolicyError
@@ -132,9 +133,22 @@ def test_nothing_that_is_held_out_is_fitted_on(shown):
 
 def test_the_oracle_is_crossed_over_in_all_its_figures():
     lucky = tree.synthetic(30, draws=4, luck=0.1)
-    standing, oracle = best_known(Ground([lucky], share=0.5), 0.02)
-    assert oracle.kind == "cross-fitted" and np.allclose(standing.scores[0], oracle.scores)
-    assert np.allclose(standing.charges[0, :, 0], oracle.costs)
+    ground = Ground([lucky], share=0.5)
+    (own, shrunk), whole = oracles(ground, 0.02), tree.oracle(lucky, weight=0.02)
+    assert own.name == "oracle, cross-fitted" and np.allclose(own.scores[0], whole.scores[ground.held_out])
+    assert np.allclose(own.charges[0, :, 0], whole.costs[ground.held_out])
+    assert shrunk.name == "oracle, shrunk" and "a = " in shrunk.note
+
+
+def test_where_luck_is_all_there_is_the_shrunk_oracle_falls_back_on_the_best_schedule():
+    """Every problem is easy, so help is never worth it, and draws differ by luck alone."""
+    lucky = tree.synthetic(400, draws=2, luck=0.1, easy=1.0)
+    found = compare(lucky, weights=[0], **QUICK)
+    plain, shrunk = (found.row(f"oracle, {kind}") for kind in ("cross-fitted", "shrunk"))
+    fixed = found.row("best fixed")
+    assert plain.score.mean < fixed.score.mean - 0.01
+    assert shrunk.score.mean == pytest.approx(fixed.score.mean, abs=0.005)
+    assert fixed.regrets[0].to["oracle"].mean == pytest.approx(shrunk.score.mean - fixed.score.mean)
 
 
 @pytest.mark.parametrize("actions", [["hint", "picture"], ["hint", "dice"]])
