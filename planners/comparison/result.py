@@ -123,6 +123,14 @@ class Comparison(msgspec.Struct, frozen=True, eq=False):
             raise UnknownName(f"{name} was not compared at λ = {weight:g}; its λ: {there}")
         return found
 
+    def __str__(self) -> str:
+        from planners.comparison.showing import in_plain_text
+
+        return in_plain_text(self)
+
+    def __repr__(self) -> str:
+        return f"<comparison: {len(self.rows)} rows on {self.n:,} problems>"
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON: NaN is None, single problems are left out."""
         left_out = ("problems", "scores", "costs")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from io import StringIO
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text as Line
 
-from planners.comparison.result import AtCost, Comparison, Row
 from planners.tree.showing import plain_grid, points
-from unroller.ablation.bootstrap import Estimate
 from unroller.cli.terminal import line, one_line
+
+if TYPE_CHECKING:
+    from planners.comparison.result import AtCost, Comparison, Row
+    from unroller.ablation.bootstrap import Estimate
+
+WIDE = 200
+"""Columns of a comparison in plain text."""
 
 NAME = 44
 """Characters of a policy's name that are shown."""
@@ -35,6 +43,13 @@ def show_comparison(console: Console, found: Comparison) -> None:
     for note in found.notes:
         console.print(line(f"{note}.", "dim"), soft_wrap=True)
     console.print(line(_footer(found), "dim"), soft_wrap=True)
+
+
+def in_plain_text(found: Comparison) -> str:
+    """The same without colours, as wide as it needs."""
+    paper = StringIO()
+    show_comparison(Console(file=paper, width=WIDE, highlight=False), found)
+    return paper.getvalue()
 
 
 def ranked(found: Comparison) -> list[Row]:

@@ -280,25 +280,14 @@ def test_it_is_written_as_data_and_as_a_picture(found, tmp_path):
     assert len(lines) == 21 and "helped score" in lines[0]
     heads, *rows = (tmp_path / "out/comparison.csv").read_text().splitlines()
     assert all(line.count(",") >= heads.count(",") for line in rows) and "regret to oracle" in heads
-    assert "100 %" in shown_on_paper(found) and "direct" in (tmp_path / "out/front.svg").read_text()
-
-
-def shown_on_paper(found):
-    from io import StringIO
-
-    from rich.console import Console
-
-    from planners.comparison.showing import show_comparison
-
-    console = Console(file=StringIO(), width=200)
-    show_comparison(console, found)
-    return console.file.getvalue()
+    assert repr(found).endswith("on 20 problems>") and "100 %" in str(found)
+    assert "direct" in (tmp_path / "out/front.svg").read_text()
 
 
 def test_names_are_shown_as_they_are_whatever_they_are(shown, tmp_path):
     names = ["[bold]x[/bold]", "$a_b$", "_hidden", "new\nline", "\x1b[31mred"]
     found = compare(shown, {name: ["look"] for name in names}, **QUICK)
-    said = shown_on_paper(found)
+    said = str(found)
     assert all(name in said for name in ("[bold]x[/bold]", "$a_b$", "_hidden", "new line", "x1b[31mred"))
     found.write(tmp_path)
     assert "_hidden" in (tmp_path / "front.svg").read_text()
@@ -360,7 +349,7 @@ def test_of_two_problems_and_one_draw_there_are_figures_without_intervals():
     found = compare(tree.synthetic(2), {"look": ["look"]}, **QUICK)
     row = found.row("look")
     assert found.n == 1 and np.isnan(row.score.low) and 0.4 <= row.score.mean <= 0.9
-    assert row.regrets[0].closed is None and "oracle, naive" in shown_on_paper(found)
+    assert row.regrets[0].closed is None and "oracle, naive" in str(found)
     assert any("one draw" in note for note in found.notes)
     json.dumps(found.to_dict(), allow_nan=False)
 
@@ -369,7 +358,7 @@ def test_a_policy_that_cannot_be_evaluated_is_missing_with_the_reason(shown):
     unheard = policy(probes=("unheard_of",))(lambda state: STOP)
     found = compare(shown, {"it": unheard, "helped": helped}, **QUICK)
     assert "build it with --probe unheard_of" in found.missing["it"] and found.row("helped").score.mean > 0
-    assert "confidence" in found.missing and "it was not compared" in shown_on_paper(found)
+    assert "confidence" in found.missing and "it was not compared" in str(found)
     with pytest.raises(UnknownName, match="unheard_of"):
         found.row("it")
     with pytest.raises(UnknownName, match="helped"):
@@ -388,7 +377,7 @@ def test_a_policy_trained_for_another_price_has_its_references_there(shown):
     row = found.row("it")
     assert found.weights == [0.02, 0.07] and [regret.weight for regret in row.regrets] == [0.07]
     assert set(row.regrets[0].to) == {"best fixed", "oracle", "bandit"}
-    assert "it λ=0.07" in shown_on_paper(found)
+    assert "it λ=0.07" in str(found)
 
 
 def test_more_groups_than_have_best_schedules_are_refused():
