@@ -54,8 +54,8 @@ def expectations(table: Table, policy: LearnedPolicy, modes: Sequence[Mode]) -> 
         asked = choosing(table, rows)
         log_p, _ = policy.log_probabilities(table.observations[rows][asked])
         for held, mode in zip(parts, modes, strict=True):
-            held.append(_followed(table, asked, _likely(log_p, mode)))
-    return [_expected(table, *map(np.concatenate, zip(*held, strict=True))) for held in parts]
+            held.append(followed(table, asked, likely(log_p, mode)))
+    return [summed(table, *map(np.concatenate, zip(*held, strict=True))) for held in parts]
 
 
 def visits(table: Table, p: Array) -> Array:
@@ -108,7 +108,7 @@ def filled(chosen: Array, p: Array) -> Array:
     return found
 
 
-def _likely(log_p: Array, mode: Mode) -> Array:
+def likely(log_p: Array, mode: Mode) -> Array:
     """Probabilities (M, A + 1) of choices in a mode."""
     if mode == "greedy":
         return (log_p.argmax(1)[:, None] == np.arange(log_p.shape[1])).astype(float)
@@ -116,7 +116,7 @@ def _likely(log_p: Array, mode: Mode) -> Array:
     return p / p.sum(1, keepdims=True)
 
 
-def _followed(table: Table, asked: Array, p: Array) -> tuple[Array, Array, Array]:
+def followed(table: Table, asked: Array, p: Array) -> tuple[Array, Array, Array]:
     """(R, S) where it answers, (R,) the entropy of all its choices, and (R,) how many it makes."""
     chosen = filled(asked, p)
     d = visits(table, chosen)
@@ -125,7 +125,9 @@ def _followed(table: Table, asked: Array, p: Array) -> tuple[Array, Array, Array
     return d * chosen[..., -1], (d * spread).sum(1), (d * asked).sum(1)
 
 
-def _expected(table: Table, ended: Array, spread: Array, decisions: Array) -> Expected:
+def summed(table: Table, ended: Array, spread: Array, decisions: Array) -> Expected:
+    """What that comes to, from `followed` for all roots of the table."""
+
     def mean(of: Array) -> Array:
         return (ended * np.where(ended > 0, of, 0.0)).sum(1)
 

@@ -38,6 +38,7 @@ class GRPO(Settings, frozen=True, kw_only=True):
     """Settings of GRPO. group: unrollings of each problem. epochs: times that each batch is gone through.
     clip: c. normalise: divide by the group's standard deviation; τ is then in units of it."""
 
+    learning_rate: float = 3e-3
     entropy: float = 0.3
     group: int = 16
     epochs: int = 4

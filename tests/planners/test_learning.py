@@ -10,7 +10,6 @@ import pytest
 from planners import tree
 from planners.learning import free_probes, learn
 from policies import LearnedPolicy
-from unroller import Executor
 from unroller.cli import main
 from unroller.faults import PolicyError
 
@@ -95,8 +94,7 @@ def test_the_command_trains_tells_and_keeps(folder, unroller, tmp_path):
     kept = json.loads((tmp_path / "pi" / "held_out.json").read_text())
     assert kept["held_out"] == told["held_out"]
     assert (tmp_path / "pi" / "training" / "curve.csv").read_text().startswith("update,steps,value,")
-    ex = Executor(backend=[], primitives=[], decoders=[toys.quiz], policy=str(tmp_path / "pi"))
-    assert ex.policy.hidden == (32,)
+    assert LearnedPolicy.load(tmp_path / "pi").hidden == (32,)
     code, said, _ = unroller(*words)  # it is done: nothing is trained again
     assert code == 0 and "best fixed: " in said and "12 others" in said
 
