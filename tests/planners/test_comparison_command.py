@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from planners import tree
-from policies import RidgeBandit, SchedulePolicy
+from planners.tree import Within
+from policies import RandomPolicy, RidgeBandit, SchedulePolicy
 
 sys.path.append(str(Path(__file__).parent))
 import tree_toys as toys
-from tree_toys import built
+from tree_toys import built, executor
 
 QUICK = ("--resamples", 200, "--no-plots", "--held-out", 0.5)
 
@@ -92,6 +93,17 @@ def test_as_data_with_seeds_and_prices(unroller, folder):
         "problems.csv",
     }
     assert json.loads((folder / "out/comparison.json").read_text())["rows"] == document["rows"]
+
+
+def test_estimates_from_a_journal_of_live_runs(unroller, folder):
+    behaviour = Within(RandomPolicy(0.4), tree.load(folder / "tree"))
+    with executor().extend(policy=behaviour, journal=folder / "log") as live:
+        assert len(list(live.map([toys.questions(i) for i in range(20)]))) == 20
+    words = ("--policy", "hint,dice", "--logged", "log", "--json", *QUICK)
+    code, out, err = unroller("policies", "compare", "tree", *words)
+    assert code == 0, err
+    of = {one["policy"]: one for one in json.loads(out)["logged"]}
+    assert of["hint → dice"]["n"] == 10 and of["direct"]["dr"]["mean"] is not None
 
 
 def test_a_picture_too(unroller, folder):
