@@ -46,12 +46,14 @@ def front(found: Comparison) -> Any:
                 costs, [100 * s for s in scores], color="#666666", lw=1.2, ls=dashes,
                 label=plain_text(f"{name}, mixed"), zorder=2,
             )  # fmt: skip
-    for i, (name, rows) in enumerate(families(found).items()):
-        style: dict[str, Any] = {
-            "color": "#222222" if rows[0].kind == "oracle" else COLOURS[1 + i % (len(COLOURS) - 1)],
-            "marker": MARKS[i % len(MARKS)],
-            "ls": ":" if rows[0].kind == "oracle" else "-",
-        }
+    drawn = families(found)
+    told_apart = iter(COLOURS[1:] * len(drawn))
+    for i, (name, rows) in enumerate(drawn.items()):
+        style: dict[str, Any] = {"marker": MARKS[i % len(MARKS)], "ls": "-"}
+        if rows[0].kind == "oracle":
+            style |= {"color": "#222222", "ls": ":"}
+        else:  # of what was not fitted there are many points, each alone
+            style["color"] = COLOURS[0] if rows[0].calls == 0 else next(told_apart)
         axes.errorbar(
             [row.cost.mean for row in rows], [100 * row.score.mean for row in rows],
             xerr=_across([row.cost for row in rows]), yerr=errors_of([row.score for row in rows]),
