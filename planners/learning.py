@@ -104,7 +104,7 @@ def learn(
     from policies.learned import LearnedPolicy
 
     check_weight(cost_weight)
-    module = _module(trainer)
+    module = trainer_of(trainer)
     if (mean_cost is None) == (trainer == "lagrangian"):
         raise PolicyError("the trainer lagrangian meets a mean cost, and only it: say which")
     train, held = split(len(tree), held_out, split_seed)
@@ -128,7 +128,8 @@ def learn(
     return Learned(policy, trainer, cost_weight, train, held, compared)
 
 
-def _module(trainer: str) -> Any:
+def trainer_of(trainer: str) -> Any:
+    """The module that a trainer is in. Raises PolicyError for a name that none has."""
     if trainer not in get_args(Trainer):
         raise PolicyError(f"there is no trainer {trainer!r}: there are {', '.join(get_args(Trainer))}")
     return import_module(f"policies.training.{MODULES.get(trainer, trainer)}")

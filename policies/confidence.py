@@ -58,6 +58,10 @@ class ConfidencePolicy(Saveable):
         self.order = None if order is None else tuple(map(str, order))
         self.without = (without,) if isinstance(without, str) else tuple(map(str, without))
 
+    def at(self, cost_weight: float) -> ConfidencePolicy:
+        """The same with another λ: for a front of score against cost. Raises PolicyError."""
+        return ConfidencePolicy(**self._settings() | {"cost_weight": cost_weight})
+
     def decide(self, states: Sequence[State]) -> list[Decided]:
         return [self._next(state) for state in states]
 

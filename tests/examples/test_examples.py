@@ -16,6 +16,7 @@ SAYS = {
     "own_backend": "bright (78%)",
     "many_problems": "5 <campose>",
     "fork_and_compare": "camera_pose_estimate → depth_estimate         computed 0",
+    "compare_policies": "helped costs 2.7",
     "train_policy": "south → look, ask_south 3 calls",
     "side_by_side": "step 1: camera_pose_estimate, novel_view_synthesis",
     "maskable_ppo": "of 0.8452 in 2,048 steps",
