@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from unroller.cost import Cost
 from unroller.decide import Decision
+from unroller.explain import instructions
 from unroller.faults import Fault
 from unroller.pictures import Album
 from unroller.problem import Intrinsics, Problem
@@ -142,10 +143,12 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         if library in sys.modules:
             versions.append(f"{library} {sys.modules[library].__version__}")
     decoder = run.executor.decoder(run.problem.task).primitive
+    told = dict.fromkeys(label for these in instructions(run).values() for label in these)
     facts = [
         ("Policy", summary["policy"]),
         ("Backends", backends or "none"),
         ("Decoder", f"{decoder.name}@{decoder.version}"),
+        ("Instructions", ", ".join(told) or "none"),
         ("Budget", budget or "no limit"),
         ("Seed", str(run.problem.seed)),
         ("Versions", ", ".join(versions)),
