@@ -1,4 +1,5 @@
-"""The instructions that primitives give to language models, one file a version, and how a prompt is put together.
+"""The instructions that primitives give to language models, a file for each version, and how prompts are put
+together.
 
 A model reads what is given (photos, the question), then the context as it was written, then the instruction,
 which is dropped afterwards: so what it has read for one step stays a prefix of what it reads for the next.
@@ -15,7 +16,7 @@ from unroller.rendering import ImageSegment, Segment, TextSegment, escape
 
 
 def instruction(name: str, version: int | None = None) -> Instruction:
-    """The text of `primitives/prompts/<name>.v<version>.md`, by default its newest version. Raises UnknownName."""
+    """The text of `primitives/prompts/<name>.v<version>.md`, by default its newest. Raises UnknownName."""
     return read_instruction(Path(__file__).parent, name, version)
 
 

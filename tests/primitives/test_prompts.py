@@ -61,7 +61,9 @@ def test_the_newest_version_is_told_and_older_ones_can_be_read(tmp_path):
 
 def test_a_version_with_the_same_text_is_another_primitive_version():
     def told(*prompts):
-        return Primitive(text_think.function, name="think", reads=(), writes=text_think.writes, prompts=prompts)
+        return Primitive(
+            text_think.function, name="think", reads=(), writes=text_think.writes, prompts=prompts
+        )
 
     one, two, changed = (told(Instruction(*of)) for of in (("T", "t", 1), ("T", "t", 2), ("U", "t", 1)))
     assert len({one.version, two.version, changed.version, told("T").version}) == 4
@@ -87,7 +89,9 @@ def run():
 
 def test_a_run_names_what_a_model_was_told(run, tmp_path):
     said = {"text_think": ["think@1"], "depth_caption": ["depth_caption@1"], "spatial": ["answer@1"]}
-    assert "Instructions: text_think think@1; depth_caption depth_caption@1; spatial answer@1." in run.explain()
+    assert (
+        "Instructions: text_think think@1; depth_caption depth_caption@1; spatial answer@1." in run.explain()
+    )
     assert run.to_dict()["instructions"] == said
     assert run.to_dict()["run"]["instructions"]["text_think_long"] == ["think_long@1"]
     assert "think@1, depth_caption@1, answer@1" in run.report(tmp_path / "run.html").read_text()
