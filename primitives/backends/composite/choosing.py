@@ -101,7 +101,7 @@ def _made(thing: Any, asked: Asked, model: str) -> Recipe:
             raise PluginError(f"{model} is an object, and takes neither path nor settings")
         name = str(getattr(thing, "name", model))
         return Recipe(name, thing, None, id(thing), {"device": _own_device(thing)})
-    parameters = dict(inspect.signature(thing).parameters)
+    parameters = _parameters(thing)
     path = () if asked.path is None else (asked.path,)
     if path and not (parameters and next(iter(parameters.values())).kind in (0, 1, 2)):  # positional
         raise PluginError(f"{getattr(thing, 'name', thing.__name__)} is made without a path: leave it out")
@@ -125,6 +125,17 @@ def _made(thing: Any, asked: Asked, model: str) -> Recipe:
     where = None if asked.path is None else _resolved(asked.path)
     key = (thing, where, repr(sorted(settings.items())))
     return Recipe(model, first, make, key, settings)
+
+
+def _parameters(thing: type[Any]) -> dict[str, inspect.Parameter]:
+    """What a class is made with, and what its `**settings` hand on to the class that it extends."""
+    found: dict[str, inspect.Parameter] = {}
+    for kind in (thing, *(one for one in thing.__mro__[1:-1] if "__init__" in vars(one))):
+        own = inspect.signature(kind).parameters
+        found |= {name: p for name, p in own.items() if name not in found and p.kind is not p.VAR_KEYWORD}
+        if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+            break
+    return found
 
 
 def _own_device(thing: Any) -> Any:
