@@ -44,7 +44,7 @@ TASKS = {
         "b.png",
     ],
     "generation": ["-p", "a red cone", *DRAWN, "--calls", "", "a.png"],
-    "editing": ["-p", "make it red", "--calls", "depth_caption", "a.png"],
+    "editing": ["-p", "make it red", "--calls", "depth_estimate", "a.png"],
     "depth": ["--calls", "camera_pose_estimate,depth_estimate", "a.png", "b.png"],
     "pose": ["--calls", "camera_pose_estimate,describe_motion", "a.png", "b.png"],
     "novel_view": ["--look", "left", "--calls", "depth_estimate", "a.png"],

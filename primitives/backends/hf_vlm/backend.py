@@ -26,6 +26,7 @@ from unroller.capabilities import (
     TextGenerator,
 )
 from unroller.cost import Reading
+from unroller.dispatch import is_out_of_memory
 from unroller.faults import InputError, PluginError
 from unroller.values import Latents
 
@@ -215,10 +216,9 @@ class HFVLM:
             return outcomes
 
     def _with_memory(self, work: Callable[..., Sequence[T]], readings: list[Any], where: list[int]) -> Any:
-        import torch
-
         try:
             return work(readings, where)
-        except torch.OutOfMemoryError:
-            self.reader.memory.forget()  # or half the batch would find no more room than the whole
+        except Exception as error:
+            if is_out_of_memory(error):
+                self.reader.memory.forget()  # or half the batch would find no more room than the whole
             raise

@@ -198,6 +198,8 @@ class Chat:
                 add_special_tokens=not (bos and text.startswith(bos)),
                 return_tensors="pt",
             )
+        except MemoryError:
+            raise
         except Exception as error:
             sizes = ", ".join(f"{image.width} x {image.height}" for image in images) or "none"
             mend = "change their sizes or leave them out" if images else "give it a photo to look at"

@@ -22,6 +22,7 @@ from primitives.backends.hf_vlm.cache import Layout
 from primitives.backends.hf_vlm.chat import Chat, Reading
 from primitives.backends.hf_vlm.memory import Memory, Piece, common
 from unroller.capabilities import Prompt
+from unroller.dispatch import is_out_of_memory
 from unroller.rendering import ImageSegment, TextSegment
 
 SHARED = 32
@@ -203,9 +204,9 @@ class Reader:
         try:
             with torch.no_grad():
                 why = self._differs()
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         self.memory.forget()
         if why is not None:

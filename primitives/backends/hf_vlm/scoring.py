@@ -9,6 +9,7 @@ from torch import Tensor
 
 from primitives.backends.hf_vlm.chat import Reading
 from primitives.backends.hf_vlm.reader import Reader, Row
+from unroller.dispatch import is_out_of_memory
 
 
 @torch.no_grad()
@@ -36,8 +37,8 @@ def score(
         some = rows[at : at + together]
         try:
             logits = reader.forward(some).logits
-        except torch.OutOfMemoryError:
-            if len(some) == 1:
+        except Exception as error:
+            if len(some) == 1 or not is_out_of_memory(error):
                 raise
             together = len(some) // 2  # the engine can halve samples, not their choices
             continue
