@@ -273,6 +273,7 @@ def let_go(error: BaseException) -> None:
 
 
 def _alone(error: Exception) -> OutOfMemory:
+    """What is told of a sample that has no room though it is alone."""
     why = (str(error).splitlines() or [type(error).__name__])[0]
     return OutOfMemory(
         f"one sample alone does not fit into memory ({why:.200}): leave photos or contexts out, or choose a"
@@ -322,7 +323,7 @@ def _examined(action: Action, views: list[View], outcomes: list[Any]) -> list[An
         if isinstance(outcome, Failure):
             pass
         elif isinstance(outcome, Exception):
-            outcome = Failure(outcome)
+            outcome = Failure(_alone(outcome) if is_out_of_memory(outcome) else outcome)
         elif action.is_value:
             if not isinstance(outcome, action.writes):
                 got, want = type(outcome).__name__, action.writes.__name__
