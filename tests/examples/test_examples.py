@@ -13,6 +13,7 @@ SAYS = {
     "own_primitive": "The viewing directions differ by",
     "own_policy": "camera_pose_estimate → depth_estimate",
     "own_backend": "bright (78%)",
+    "own_checkpoint": "The photos are alike to 1.00.",
     "many_problems": "5 <campose>",
     "fork_and_compare": "camera_pose_estimate → depth_estimate         computed 0",
     "side_by_side": "step 1: camera_pose_estimate, novel_view_synthesis",

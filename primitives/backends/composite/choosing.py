@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from primitives.backends.checkpoints import WrongKind, torch_device, torch_dtype
 from primitives.backends.composite.naming import check_name, one_of, short_name
 from unroller.backends import Asked, family, is_object
@@ -41,7 +43,7 @@ def recipe_for(asked: Asked, brought: Mapping[str, Any]) -> Recipe:
         if asked.path is None or not isinstance(asked.backend, str):
             recipe = _made(_thing(asked, brought), asked, asked.text.partition("=")[2] or asked.text)
         else:
-            recipe = _from_path(asked)
+            recipe = _from_path(asked, brought)
         _check(recipe, asked)
         return recipe
     except UnrollerError as error:
@@ -49,6 +51,15 @@ def recipe_for(asked: Asked, brought: Mapping[str, Any]) -> Recipe:
             raise
         kind = MissingCapability if isinstance(error, MissingCapability) else type(error)
         raise kind(f"{asked.text}: {error}") from error
+
+
+def by_its_name(asked: Asked, brought: Mapping[str, Any]) -> Asked:
+    """name:file.pt of something that was brought, which reads like an object of a module."""
+    if asked.path is None and isinstance(asked.backend, str):
+        name, colon, path = asked.backend.partition(":")
+        if colon and name in brought:
+            return msgspec.structs.replace(asked, backend=name, path=path)
+    return asked
 
 
 def _thing(asked: Asked, brought: Mapping[str, Any]) -> Any:
@@ -65,7 +76,9 @@ def _thing(asked: Asked, brought: Mapping[str, Any]) -> Any:
     return load("backends", name)
 
 
-def _from_path(asked: Asked) -> Recipe:
+def _from_path(asked: Asked, brought: Mapping[str, Any]) -> Recipe:
+    if asked.backend in brought or is_object(asked.backend):
+        return _made(_thing(asked, brought), asked, f"{asked.backend}:{asked.path}")
     names = family(asked.backend)
     if not names:
         known = near(asked.backend, registered("backends"))
