@@ -155,7 +155,8 @@ def test_weights_are_used_as_they_were_saved_or_as_asked(unet, tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_with_their_own_ways_to_read_a_prompt(family, tmp_path):
-    more = {"use_resolution_binning": False} if family == "sana" else {}  # else it draws a megapixel
+    binned = family in ("sana", "pixart")  # in sizes of a megapixel, if they may
+    more = {"use_resolution_binning": False} if binned else {}
     one = backend(save_family(tmp_path, family), options=more)
     prompts = [said("a red cone"), said("a blue box, seen from above, in the morning")]
     together = drawn(one, *prompts, seeds=[1, 1], width=64, height=32)
@@ -163,6 +164,7 @@ def test_families_with_their_own_ways_to_read_a_prompt(family, tmp_path):
     for i, prompt in enumerate(prompts):
         (alone,) = drawn(one, prompt, seeds=[1], width=64, height=32)
         assert alone.size == (64, 32) and levels(alone, together[i]) <= 1
+    assert one._painter.given.get("clean_caption", False) is False
     (long,) = drawn(one, said("a cone", "left " * 2000))
     assert isinstance(long, InputError) and "and the pipeline reads" in str(long)
 

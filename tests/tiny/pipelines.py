@@ -1,6 +1,7 @@
 """Pipelines of diffusers of a few thousand parameters, with random weights, saved as diffusers does: a Stable
 Diffusion (UNet, CLIP), an InstructPix2Pix, a Flux and a Flux Kontext (transformer, CLIP and T5); and of
-families with other ways to read prompts an SDXL, an SD3, a Qwen-Image, a Z-Image, a Sana, a Flux 2 Klein."""
+families with other ways to read prompts an SDXL, an SD3, a PixArt, a Qwen-Image
+and its editor, a Z-Image, a Sana, a Flux 2 Klein."""
 
 import torch
 import transformers
@@ -397,7 +398,34 @@ def flux2_klein(diffusers):
     )
 
 
-FAMILIES = {made.__name__: made for made in (sdxl, sd3, qwen_image, z_image, sana, flux2_klein)}
+def pixart(diffusers):
+    """It would clean prompts of what is no English prose, if a package for it were there."""
+    words = tokenizer({"turn": "<|im_start|>"})
+    return diffusers.PixArtSigmaPipeline(
+        transformer=enlivened(
+            diffusers.PixArtTransformer2DModel(
+                sample_size=8,
+                patch_size=2,
+                in_channels=4,
+                out_channels=8,
+                num_layers=1,
+                num_attention_heads=2,
+                attention_head_dim=8,
+                cross_attention_dim=16,
+                caption_channels=32,
+                norm_type="ada_norm_single",
+                norm_elementwise_affine=False,
+                use_additional_conditions=False,
+            )
+        ),
+        vae=vae(diffusers),
+        scheduler=diffusers.DPMSolverMultistepScheduler(),
+        text_encoder=t5(words, 32),
+        tokenizer=words,
+    )
+
+
+FAMILIES = {made.__name__: made for made in (pixart, sdxl, sd3, qwen_image, z_image, sana, flux2_klein)}
 
 
 def save_family(folder, name):
