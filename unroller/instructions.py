@@ -16,8 +16,8 @@ _FILE = re.compile(r"(?P<name>[a-z][a-z0-9_]*)\.v(?P<version>[1-9][0-9]*)\.md")
 
 
 class Instruction(str):
-    """A text with a name and a version. It is the text wherever a text is wanted; listed in a primitive's
-    `prompts`, it is named by every run that uses it."""
+    """A text with a name and a version. It is the text wherever a text is wanted (`str(one)` is nothing but
+    that); listed in a primitive's `prompts`, it is named by every run that uses it."""
 
     name: str
     version: int

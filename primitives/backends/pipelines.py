@@ -148,8 +148,8 @@ def _processors(transformers: Any, found: Checkpoint) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, (library, named) in parts_of(found).items():
         kind = getattr(transformers, named, None) if library == "transformers" else None
-        attributes = kind.get_attributes() if hasattr(kind, "get_attributes") else ()
-        if "video_processor" in attributes:
+        attributes = getattr(kind, "get_attributes", tuple)
+        if "video_processor" in attributes():
             made[name] = without_videos(transformers, found.folder / name, named)
     return made
 

@@ -30,4 +30,4 @@ def prompt_of(view: View, told: str, writes: str = "") -> Prompt:
     ]
     if view.question is not None:
         segments.append(TextSegment(escape(view.question)))
-    return Prompt((*segments, *view.segments()), instruction=told, writes=writes)
+    return Prompt((*segments, *view.segments()), instruction=str(told), writes=writes)

@@ -70,7 +70,7 @@ def test_a_version_with_the_same_text_is_another_primitive_version():
     assert told(Instruction("T", "t", 1)).version == one.version
     assert one.told == ("t@1",) and told("T").told == ()
     assert copy.deepcopy(one.prompts[0]).label == "t@1"
-    assert json.dumps(one.prompts[0]) == '"T"'
+    assert json.dumps(one.prompts[0]) == '"T"' and type(str(one.prompts[0])) is str
 
 
 def test_what_a_model_is_told_is_what_the_paper_asks_for():
