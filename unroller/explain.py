@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -66,7 +67,8 @@ def instructions(run: Run) -> dict[str, list[str]]:
     and the decoder. {"text_think": ["think@1"], "spatial": ["answer@1"]}"""
     executor = run.executor
     called = [executor.actions[e.action].primitive for e in run.entries if e.action in executor.actions]
-    called.append(executor.decoder(run.problem.task).primitive)
+    with suppress(UnrollerError):  # a run may be looked at where nobody could decode it
+        called.append(executor.decoder(run.problem.task).primitive)
     return {one.name: list(one.told) for one in called if one.told}
 
 

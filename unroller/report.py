@@ -124,6 +124,8 @@ def _stats(run: Run) -> list[tuple[str, str, str]]:
     if spent.reading is not None:
         read = spent.reading
         more_read = f"{read.reused:,.0f} reused, {read.written:,.0f} written"
+        if read.left_out:
+            more_read += f", {read.left_out:.3g} pictures left out"
         stats.append(("Read", f"{read.prefilled:,.0f} tokens", more_read))
     if run.faults:
         kinds = ", ".join(dict.fromkeys(fault.kind for fault in run.faults))

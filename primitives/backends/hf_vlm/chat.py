@@ -68,6 +68,7 @@ class Chat:
         self.model, self.processor, self.tokenizer = loaded.model, loaded.processor, loaded.tokenizer
         self.processor.image_processor = Preparing(self.processor.image_processor)
         self.window = window
+        self.left_out = 0  # views of the context, so far
         config = loaded.model.config
         self.longest: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self._picture = next(
@@ -93,6 +94,7 @@ class Chat:
             if dropped is None:
                 raise InputError(self._too_long(len(reading), room))
             segments = dropped
+            self.left_out += 1
 
     def _too_long(self, tokens: int, room: int) -> str:
         said = (
