@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from primitives.backends.checkpoints import Checkpoint, imported, opened, telling, torch_dtype
+from primitives.backends.processors import without_videos
 from unroller.faults import InputError, MissingCapability, PluginError
 
 _WEIGHTS = re.compile(r"[^.]+(?:\.(\w+?))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
@@ -25,6 +26,7 @@ LARGEST = 8192
 
 DENOISERS = ("transformer", "unet", "prior")
 """The part whose dtype, as saved, is the pipeline's."""
+
 
 def found_at(
     path: Any, wanted: str, accepts: Callable[[str], bool], allow_pickle: bool, variant: str | None
@@ -90,6 +92,7 @@ def load(
             for name in parts_of(found)
             if (found.folder / name / "config.json").is_file()
         }
+        parts |= _processors(transformers, found)
         given: dict[str, Any] = {name: part for name, part in parts.items() if part is not None} | more
         if find_spec("accelerate") is None:
             given["low_cpu_mem_usage"] = False
@@ -137,6 +140,20 @@ def _part(
     return part.eval()
 
 
+def _processors(transformers: Any, found: Checkpoint) -> dict[str, Any]:
+    """Processors of pictures and text that a family would load with one of videos beside, which it asks for
+    nothing, where this machine has no torchvision to load that with."""
+    if find_spec("torchvision") is not None:
+        return {}
+    made: dict[str, Any] = {}
+    for name, (library, named) in parts_of(found).items():
+        kind = getattr(transformers, named, None) if library == "transformers" else None
+        attributes = getattr(kind, "get_attributes", tuple)
+        if "video_processor" in attributes():
+            made[name] = without_videos(transformers, found.folder / name, named)
+    return made
+
+
 def _variant(home: Path, wanted: str | None) -> str | None:
     """Which variant of a part's weight files to read: the one that is wanted, else the plain files, else the
     one that is there."""
@@ -168,9 +185,7 @@ def _saved_dtype(found: Checkpoint, part: str) -> str | None:
     return None
 
 
-def check_taken(
-    taken: Mapping[str, Any], name: str, kind: str, setting: str, ours: Collection[str]
-) -> None:
+def check_taken(taken: Mapping[str, Any], name: str, kind: str, setting: str, ours: Collection[str]) -> None:
     """Raises PluginError where a pipeline's call takes no such argument. ours: those that no user gives."""
     if name not in taken:
         theirs = (n for n in taken if n not in ours and "embeds" not in n and "callback" not in n)

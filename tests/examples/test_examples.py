@@ -14,6 +14,7 @@ SAYS = {
     "own_primitive": "The viewing directions differ by",
     "own_policy": "camera_pose_estimate → depth_estimate",
     "own_backend": "bright (78%)",
+    "own_checkpoint": "The photos are alike to 1.00.",
     "many_problems": "5 <campose>",
     "fork_and_compare": "camera_pose_estimate → depth_estimate         computed 0",
     "compare_policies": "helped costs 2.7",
