@@ -1,0 +1,354 @@
+"""Better contexts: the model's own thinking, trained by nothing but the answer that follows.
+
+    python -m nano_omni.training.writing --weights nano_omni/weights/cpu --out DIR --seed 0
+
+What is called is fixed: a pose, then thinking, then the answer. For each question of a training room the
+model writes G thoughts at temperature 1; a thought's reward is how probable the right answer is after it, as
+the model itself reads it. GRPO (Shao et al., 2024) then makes the words of the better half of a group more
+probable and those of the worse half less so. The truth of what is thought is shown to nobody.
+
+    A_i = (r_i - mean r) / max(std r, floor)      over the thoughts of one question
+    loss = - sum_t min(ratio_t A_i, clip(ratio_t) A_i) + kl sum_t KL(now || start)_t    over the words t
+
+Departures: no division by the length of a thought, which is the same for all of a question; the spread of a
+group has a floor, because rewards are probabilities: where all thoughts do alike, their difference is noise
+that division would blow up; the divergence from the start is exact over the vocabulary, not estimated. A step
+depends on the seed and its number, so a run that was stopped goes on exactly. Writes to DIR: weights (bf16),
+checkpoint-*, curves.csv, checks.jsonl, writing.json.
+"""
+
+import argparse
+import csv
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import language
+from ..branches import Branches, given_pose, look_around, repeat, unroll
+from ..data import Rooms, rooms, split_seeds
+from ..heldout import collect
+from ..model import NanoOmni, load
+from ..vocabulary import INDEX
+from ..world.questions import HOPS, Form
+from . import checkpoint
+from .run import save_weights, summary
+
+COLUMNS = (
+    *("step", "seconds", "questions", "reward", "best", "spread", "flat"),
+    *("kl", "entropy", "clipped", "norm"),
+)
+CHECKED = ("direct", "pose", "pose + thinking")
+REWARDS = ("probability", "log")
+_START = 1 << 55  # of the training rooms: far from those that the weights were made from
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. forms: of the questions; questions: of each form a step; thoughts: of each question;
+    steps; rate of AdamW, its warmup in steps, decay, the share of the steps in which it falls to 0, and norm,
+    which gradients are cut to; epochs: updates from the same thoughts; clip of the ratio; kl: weight of the
+    divergence from the start, in nats a thought; floor of a group's spread; reward: the right answer's 'probability', or its 'log'; answer: weight of the answers'
+    own loss, 0 to train nothing but the writing."""
+
+    forms: tuple[Form, ...] = HOPS
+    questions: int = 8
+    thoughts: int = 8
+    temperature: float = 1.0
+    steps: int = 600
+    rate: float = 1e-4
+    warmup: int = 10
+    decay: float = 0.5
+    norm: float = 1.0
+    epochs: int = 1
+    clip: float = 0.2
+    kl: float = 0.01
+    floor: float = 0.05
+    reward: str = "probability"
+    answer: float = 0.0
+    check_every: int = 100
+    check_questions: int = 256
+
+    def __post_init__(self) -> None:
+        if self.thoughts < 2:
+            raise ValueError(f"{self.thoughts} thoughts a question: they are compared, so 2 or more")
+        if self.temperature <= 0 or self.floor <= 0 or self.kl < 0 or self.questions < 1 or self.epochs < 1:
+            raise ValueError("temperature and floor are above 0, kl not below, questions and epochs 1 or more")
+        if self.reward not in REWARDS:
+            raise ValueError(f"a reward is one of {', '.join(REWARDS)}, not {self.reward!r}")
+
+
+RECIPES = {
+    "tiny": Recipe(questions=2, thoughts=4, steps=6, warmup=1, check_every=4, check_questions=8),
+    "cpu": Recipe(),
+}
+
+
+class Thoughts(NamedTuple):
+    """What was written for Q questions: pose (Q, POSE_LENGTH), words (Q G, n), each question's G side by
+    side."""
+
+    pose: Tensor
+    words: Tensor
+
+
+class Read(NamedTuple):
+    """What a model makes of thoughts: logs (Q G, n - 1, vocabulary), log-probabilities of each word after the
+    first at the temperature they were drawn at; right (Q G,), of the right answer among the choices."""
+
+    logs: Tensor
+    right: Tensor
+
+
+def asked_of(batch: Rooms, form: Form, most: int) -> Rooms:
+    """The first rooms, `most` of them, that have a question of this form."""
+    return batch[batch.asked[form].valid.nonzero()[:most, 0]]
+
+
+@torch.no_grad()
+def draw(
+    model: NanoOmni, some: Rooms, form: Form, recipe: Recipe, generator: torch.Generator | None
+) -> Thoughts:
+    """A pose as the model writes it and, after it, thoughts at the recipe's temperature."""
+    told = Branches(model, some.photos)
+    pose = given_pose(look_around(told, ())["pose"])
+    state = told.read(told.read(told.start, some.asked[form].question), pose)
+    many, long = repeat(state, recipe.thoughts), language.think_length(form)
+    how = recipe.temperature, generator
+    return Thoughts(pose, told.write(many, [INDEX["<think>"]], long, None, *how)[1])
+
+
+def read(model: NanoOmni, some: Rooms, form: Form, thoughts: Thoughts, temperature: float = 1.0) -> Read:
+    """See `Read`. Photos, question and pose are read once a question, whatever the number of thoughts."""
+    told, asked = Branches(model, some.photos), some.asked[form]
+    times = len(thoughts.words) // len(some)
+    state = told.read(told.read(told.start, asked.question), thoughts.pose)
+    ask = thoughts.words.new_full((len(thoughts.words), 1), INDEX["<answer>"])
+    _, logits = told.say(repeat(state, times), torch.cat([thoughts.words, ask], 1))
+    logits = logits.float()
+    choices, right = (x.repeat_interleave(times, 0) for x in (asked.choices, asked.choice))
+    answers = logits[:, -1].gather(1, choices).log_softmax(-1)
+    return Read(
+        (logits[:, :-2] / temperature).log_softmax(-1), answers.gather(1, right[:, None])[:, 0]
+    )
+
+
+def advantages(rewards: Tensor, floor: float) -> Tensor:
+    """(Q, G) -> the same: how much better than the others of its group, in units of their spread."""
+    spread = rewards.std(1, correction=0, keepdim=True)
+    return (rewards - rewards.mean(1, keepdim=True)) / spread.clamp(min=floor)
+
+
+class Writer:
+    """One run: the model, the start that it is held to, the optimizer and the step."""
+
+    def __init__(self, start: NanoOmni, recipe: Recipe, seed: int, device: torch.device) -> None:
+        self.recipe, self.seed, self.device = recipe, seed, device
+        self.start = start.to(device).eval().requires_grad_(False)
+        self.model = NanoOmni(config=start.config).to(device)
+        self.model.load_state_dict(start.state_dict())
+        named = dict(self.model.named_parameters())
+        self.names = list(named)
+        self.adam = torch.optim.AdamW(named.values(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.random = torch.Generator(device=device).manual_seed(seed)
+        self.step, self.seconds = 0, 0.0
+
+    def batch(self) -> Rooms:
+        """The rooms of this step: enough that every form of question is asked often enough, in all likelihood
+        (two rooms in three have a given form)."""
+        count = 2 * self.recipe.questions
+        first = _START + (self.seed << 32) + self.step * count
+        seeds = split_seeds("train", first, count, self.device)
+        return rooms(seeds, self.model.config, self.recipe.forms, imagined=False)
+
+    def update(self, batch: Rooms) -> dict[str, float]:
+        """One step; returns what COLUMNS from 'questions' on say, means over the forms."""
+        recipe = self.recipe
+        left = (1 - self.step / recipe.steps) / recipe.decay
+        rate = recipe.rate * min(1.0, (self.step + 1) / recipe.warmup, left)
+        self.adam.param_groups[0]["lr"] = max(rate, 0.0)
+        held = {form: asked_of(batch, form, recipe.questions) for form in recipe.forms}
+        held = {form: some for form, some in held.items() if len(some)}
+        drawn = {form: draw(self.model, some, form, recipe, self.random) for form, some in held.items()}
+        start = {form: self._start(some, form, drawn[form]) for form, some in held.items()}
+        first: dict[Form, tuple[Tensor, Tensor]] = {}  # advantages and log-probabilities when they were drawn
+        said: list[dict[str, float]] = []
+        norm = torch.zeros(())
+        for epoch in range(recipe.epochs):
+            for form, some in held.items():
+                now = read(self.model, some, form, drawn[form], recipe.temperature)
+                if epoch == 0:
+                    first[form] = self._judged(now, drawn[form], len(some))
+                loss, values = self._loss(now, drawn[form], start[form], *first[form])
+                (loss / len(held)).backward()
+                if epoch == recipe.epochs - 1:
+                    rewards = self._rewards(now, len(some))
+                    said.append({"questions": len(some), **self._told(rewards), **values})
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.norm)
+            if not norm.isfinite():
+                raise FloatingPointError(f"gradients at step {self.step} are {norm.item()}")
+            self.adam.step()
+            self.adam.zero_grad()
+        self.step += 1
+        means = {name: sum(one[name] for one in said) / len(said) for name in said[0]}
+        return means | {"questions": sum(one["questions"] for one in said), "norm": norm.item()}
+
+    def _start(self, some: Rooms, form: Form, thoughts: Thoughts) -> Tensor:
+        with torch.no_grad():
+            return read(self.start, some, form, thoughts, self.recipe.temperature).logs
+
+    def _rewards(self, now: Read, count: int) -> Tensor:
+        """(Q, G)."""
+        right = now.right.detach().view(count, -1)
+        return right if self.recipe.reward == "log" else right.exp()
+
+    def _judged(self, now: Read, thoughts: Thoughts, count: int) -> tuple[Tensor, Tensor]:
+        gained = advantages(self._rewards(now, count), self.recipe.floor)
+        return gained.flatten(), _of(now.logs, thoughts.words).detach()
+
+    def _loss(
+        self, now: Read, thoughts: Thoughts, start: Tensor, gained: Tensor, old: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        recipe, (low, high) = self.recipe, (1 - self.recipe.clip, 1 + self.recipe.clip)
+        ratio = (_of(now.logs, thoughts.words) - old).exp()  # (Q G, n - 1)
+        better = torch.minimum(ratio * gained[:, None], ratio.clamp(low, high) * gained[:, None])
+        p = now.logs.exp()
+        apart = (p * (now.logs - start)).sum(-1)  # (Q G, n - 1), nats a word
+        loss = (recipe.kl * apart - better).sum(1).mean() - recipe.answer * now.right.mean()
+        cut = ((ratio < low) | (ratio > high)).float().mean()
+        entropy = -(p * now.logs).sum(-1).sum(1).mean()
+        return loss, {"kl": apart.sum(1).mean().item(), "entropy": entropy.item(), "clipped": cut.item()}
+
+    def _told(self, rewards: Tensor) -> dict[str, float]:
+        """Of rewards (Q, G): the mean, the mean of each group's best, the mean spread, and the share of groups
+        whose spread is below the floor, from which next to nothing is learned."""
+        spread = rewards.std(1, correction=0)
+        return {
+            "reward": rewards.mean().item(),
+            "best": rewards.amax(1).mean().item(),
+            "spread": spread.mean().item(),
+            "flat": (spread < self.recipe.floor).float().mean().item(),
+        }
+
+    @torch.no_grad()
+    def check(self) -> dict[str, float]:
+        """Accuracy on validation questions by context and form, contexts written greedily as in use."""
+        scores: dict[str, float] = {}
+        for form, some in self._held().items():
+            logits, _ = unroll(self.model, some, form, CHECKED)
+            for row in CHECKED:
+                right = logits[row].argmax(-1) == some.asked[form].choice
+                scores[f"{row}.{form}"] = right.float().mean().item()
+        return scores
+
+    def _held(self) -> dict[Form, Rooms]:
+        if not hasattr(self, "_validation"):
+            count, forms = self.recipe.check_questions, self.recipe.forms
+            self._validation = collect(
+                self.model.config, "val", count, self.device, forms, draw=max(count, 16)
+            )
+        return self._validation
+
+    def save(self, folder: Path) -> None:
+        progress = {"step": self.step, "seconds": self.seconds, "seed": self.seed}
+        checkpoint.save(folder, self.model, None, self.adam, ([], self.names), progress, self.random)
+
+    def load(self, folder: Path) -> None:
+        progress = checkpoint.load(folder, self.model, None, self.adam, ([], self.names), self.random)
+        if progress["seed"] != self.seed:
+            raise ValueError(f"{folder} is a run of seed {progress['seed']}, not {self.seed}")
+        self.step, self.seconds = progress["step"], progress["seconds"]
+
+
+def _of(logs: Tensor, words: Tensor) -> Tensor:
+    """(B, n - 1, vocabulary) and words (B, n) -> (B, n - 1): the log-probabilities of those words."""
+    return logs.gather(2, words[:, 1:, None])[..., 0]
+
+
+def train(writer: Writer, out: Path, stop_at: float = math.inf, say=print) -> None:
+    """Until the recipe's steps are done or the clock (time.monotonic) passes `stop_at`; then save."""
+    out.mkdir(parents=True, exist_ok=True)
+    recipe = writer.recipe
+    (out / "writing.json").write_text(json.dumps(asdict(recipe) | {"seed": writer.seed}, indent=1))
+    _forget(out, writer.step)
+    with open(out / "curves.csv", "a", newline="") as file, open(out / "checks.jsonl", "a") as checks:
+        table = csv.writer(file)
+        if file.tell() == 0:
+            table.writerow(COLUMNS)
+
+        def check() -> None:
+            scores = {k: round(v, 4) for k, v in writer.check().items()}
+            row = {"step": writer.step, "seconds": round(writer.seconds, 1), **scores}
+            checks.write(json.dumps(row) + "\n")
+            checks.flush()
+            say(f"step {writer.step}  " + summary(scores))
+
+        if writer.step == 0:
+            check()
+        last = time.monotonic()
+        while writer.step < recipe.steps and time.monotonic() < stop_at:
+            values = writer.update(writer.batch())
+            writer.seconds += time.monotonic() - last
+            row = [writer.step, round(writer.seconds, 1), *(round(values[k], 5) for k in COLUMNS[2:])]
+            table.writerow(row)
+            if writer.step % 10 == 0:
+                say("  ".join(f"{name} {value:g}" for name, value in zip(COLUMNS, row, strict=True)))
+            if writer.step % recipe.check_every == 0 or writer.step == recipe.steps:
+                check()
+                file.flush()
+                writer.save(out)
+            last = time.monotonic()
+    writer.save(out)
+    done = "The schedule was completed." if writer.step >= recipe.steps else "It was not completed."
+    note = (
+        f"The writing of an earlier model, trained {writer.step:,} steps by its answers "
+        f"({recipe.thoughts} thoughts a question), seed {writer.seed}. {done}"
+    )
+    save_weights(writer.model, out / "weights", note)
+
+
+def _forget(out: Path, step: int) -> None:
+    """Drop what an earlier process wrote down beyond the checkpoint that this one goes on from."""
+    curves, checks = out / "curves.csv", out / "checks.jsonl"
+    if curves.exists():
+        rows = list(csv.reader(curves.read_text().splitlines()))
+        with open(curves, "w", newline="") as file:
+            csv.writer(file).writerows(r for r in rows if r[0] == "step" or int(r[0]) <= step)
+    if checks.exists():
+        lines = checks.read_text().splitlines()
+        kept = [line for line in lines if step and json.loads(line)["step"] <= step]
+        checks.write_text("".join(line + "\n" for line in kept))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    begun = time.monotonic()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--weights", type=Path, required=True, help="a folder: where the writing starts")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--config", choices=RECIPES, default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop this command after so long")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    numbers = ("questions", "thoughts", "steps", "epochs", "check_every", "check_questions")
+    for name in numbers:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int)
+    for name in ("rate", "kl", "floor", "clip", "answer", "temperature"):
+        parser.add_argument(f"--{name}", type=float)
+    parser.add_argument("--reward", choices=REWARDS)
+    asked = vars(parser.parse_args(arguments))
+    recipe = RECIPES[asked["config"]]
+    recipe = replace(recipe, **{k: v for k, v in asked.items() if k in asdict(recipe) and v is not None})
+    writer = Writer(load(asked["weights"]), recipe, asked["seed"], torch.device(asked["device"]))
+    if asked["resume"]:
+        writer.load(asked["out"])
+    train(writer, asked["out"], begun + asked["seconds"], say=lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    main()
