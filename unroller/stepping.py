@@ -94,8 +94,8 @@ class Stepping:
     def go_on(self, standings: Sequence[Standing], decisions: Sequence[Decided]) -> list[Standing | Run]:
         """Carry out a decision for each, all of them together: where it stands then, or for STOP its run.
 
-        What is not allowed is refused, as in a run: it takes a step and writes nothing. Raises PolicyError for
-        what is no decision.
+        What is not allowed is refused, as in a run: it takes a step and writes nothing. Raises PolicyError
+        for what is no decision.
         """
         if len(standings) != len(decisions):
             raise PolicyError(f"{len(decisions)} decisions for {len(standings)} unrollings: give one each")

@@ -90,7 +90,10 @@ def shown(state):
     )
 
 
-@pytest.mark.parametrize("calls", [(), ("look",), ("look", "think"), ("broken", "look"), ("think", "nothing")])
+CALLED = [(), ("look",), ("look", "think"), ("broken", "look"), ("think", "nothing")]
+
+
+@pytest.mark.parametrize("calls", CALLED)
 @pytest.mark.parametrize("probes", [(), (spoken, letters)], ids=["blind", "probing"])
 @pytest.mark.parametrize("budget", [None, {"model_calls": 4, "tokens": 100}])
 def test_what_is_stepped_through_is_what_a_policy_would_have_lived(calls, probes, budget):
