@@ -88,7 +88,7 @@ class Branches:
 
 
 def repeat(state: State, times: int) -> State:
-    """Every sample `times` times, one after another, to be continued each in its own way: a batch (B times)."""
+    """Every sample `times` times, one after another, to be continued each in its own way."""
     past, position = state
     return tuple((k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in past), position
 

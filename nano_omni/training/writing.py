@@ -7,14 +7,14 @@ model writes G thoughts at temperature 1; a thought's reward is how probable the
 the model itself reads it. GRPO (Shao et al., 2024) then makes the words of the better half of a group more
 probable and those of the worse half less so. The truth of what is thought is shown to nobody.
 
-    A_i = (r_i - mean r) / max(std r, floor)      over the thoughts of one question
+    A_i = (r_i - mean r) / std r                  over the thoughts of one question
     loss = - sum_t min(ratio_t A_i, clip(ratio_t) A_i) + kl sum_t KL(now || start)_t    over the words t
 
-Departures: no division by the length of a thought, which is the same for all of a question; the spread of a
-group has a floor, because rewards are probabilities: where all thoughts do alike, their difference is noise
-that division would blow up; the divergence from the start is exact over the vocabulary, not estimated. A step
-depends on the seed and its number, so a run that was stopped goes on exactly. Writes to DIR: weights (bf16),
-checkpoint-*, curves.csv, checks.jsonl, writing.json.
+Departures: no division by the length of a thought, which is the same for all of a question; groups whose
+rewards spread less than `floor` are left out, because rewards are probabilities: where all thoughts do alike,
+their difference is noise that the division would blow up; the divergence from the start is exact over the
+vocabulary, not estimated. A run that was stopped goes on exactly as it would have. Writes to DIR: weights
+(bf16), checkpoint-*, curves.csv, checks.jsonl, writing.json.
 """
 
 import argparse
@@ -53,15 +53,16 @@ class Recipe:
     """How to train. forms: of the questions; questions: of each form a step; thoughts: of each question;
     steps; rate of AdamW, its warmup in steps, decay, the share of the steps in which it falls to 0, and norm,
     which gradients are cut to; epochs: updates from the same thoughts; clip of the ratio; kl: weight of the
-    divergence from the start, in nats a thought; floor of a group's spread; reward: the right answer's 'probability', or its 'log'; answer: weight of the answers'
-    own loss, 0 to train nothing but the writing."""
+    divergence from the start, in nats a thought; floor of a group's spread, below which it is left out;
+    reward: the right answer's 'probability', or its 'log'; answer: weight of the answers' own loss, 0 to
+    train nothing but the writing."""
 
     forms: tuple[Form, ...] = HOPS
     questions: int = 8
     thoughts: int = 8
     temperature: float = 1.0
-    steps: int = 600
-    rate: float = 1e-4
+    steps: int = 400
+    rate: float = 3e-4
     warmup: int = 10
     decay: float = 0.5
     norm: float = 1.0
@@ -78,7 +79,7 @@ class Recipe:
         if self.thoughts < 2:
             raise ValueError(f"{self.thoughts} thoughts a question: they are compared, so 2 or more")
         if self.temperature <= 0 or self.floor <= 0 or self.kl < 0 or self.questions < 1 or self.epochs < 1:
-            raise ValueError("temperature and floor are above 0, kl not below, questions and epochs 1 or more")
+            raise ValueError("temperature and floor are above 0, kl not below; questions, epochs 1 or more")
         if self.reward not in REWARDS:
             raise ValueError(f"a reward is one of {', '.join(REWARDS)}, not {self.reward!r}")
 
@@ -90,16 +91,17 @@ RECIPES = {
 
 
 class Thoughts(NamedTuple):
-    """What was written for Q questions: pose (Q, POSE_LENGTH), words (Q G, n), each question's G side by
-    side."""
+    """What was written for Q questions: pose (Q, POSE_LENGTH), words (Q, G, n), and right (Q, G), the
+    log-probability that the right answer had after each among the choices."""
 
     pose: Tensor
     words: Tensor
+    right: Tensor
 
 
 class Read(NamedTuple):
-    """What a model makes of thoughts: logs (Q G, n - 1, vocabulary), log-probabilities of each word after the
-    first at the temperature they were drawn at; right (Q G,), of the right answer among the choices."""
+    """What a model makes of thoughts: logs (Q, G, n - 1, vocabulary), log-probabilities of each word after
+    the first, at the temperature they were drawn at; right (Q, G), as above."""
 
     logs: Tensor
     right: Tensor
@@ -115,33 +117,49 @@ def draw(
     model: NanoOmni, some: Rooms, form: Form, recipe: Recipe, generator: torch.Generator | None
 ) -> Thoughts:
     """A pose as the model writes it and, after it, thoughts at the recipe's temperature."""
-    told = Branches(model, some.photos)
+    told, asked, group = Branches(model, some.photos), some.asked[form], recipe.thoughts
     pose = given_pose(look_around(told, ())["pose"])
-    state = told.read(told.read(told.start, some.asked[form].question), pose)
-    many, long = repeat(state, recipe.thoughts), language.think_length(form)
+    state = repeat(told.read(told.read(told.start, asked.question), pose), group)
     how = recipe.temperature, generator
-    return Thoughts(pose, told.write(many, [INDEX["<think>"]], long, None, *how)[1])
+    state, words = told.write(state, [INDEX["<think>"]], language.think_length(form), None, *how)
+    answers = told.answer(state, asked.choices.repeat_interleave(group, 0))
+    return Thoughts(pose, words.unflatten(0, (-1, group)), _right(answers, asked.choice, group))
 
 
 def read(model: NanoOmni, some: Rooms, form: Form, thoughts: Thoughts, temperature: float = 1.0) -> Read:
     """See `Read`. Photos, question and pose are read once a question, whatever the number of thoughts."""
-    told, asked = Branches(model, some.photos), some.asked[form]
-    times = len(thoughts.words) // len(some)
-    state = told.read(told.read(told.start, asked.question), thoughts.pose)
-    ask = thoughts.words.new_full((len(thoughts.words), 1), INDEX["<answer>"])
-    _, logits = told.say(repeat(state, times), torch.cat([thoughts.words, ask], 1))
-    logits = logits.float()
-    choices, right = (x.repeat_interleave(times, 0) for x in (asked.choices, asked.choice))
-    answers = logits[:, -1].gather(1, choices).log_softmax(-1)
-    return Read(
-        (logits[:, :-2] / temperature).log_softmax(-1), answers.gather(1, right[:, None])[:, 0]
-    )
+    told, asked, group = Branches(model, some.photos), some.asked[form], thoughts.words.shape[1]
+    state = repeat(told.read(told.read(told.start, asked.question), thoughts.pose), group)
+    words = thoughts.words.flatten(0, 1)
+    ask = words.new_full((len(words), 1), INDEX["<answer>"])
+    logits = told.say(state, torch.cat([words, ask], 1))[1].float()
+    answers = logits[:, -1].gather(1, asked.choices.repeat_interleave(group, 0))
+    logs = (logits[:, :-2] / temperature).log_softmax(-1)
+    return Read(logs.unflatten(0, (-1, group)), _right(answers, asked.choice, group))
 
 
-def advantages(rewards: Tensor, floor: float) -> Tensor:
+def _right(answers: Tensor, choice: Tensor, group: int) -> Tensor:
+    """Logits of choices (Q G, c) and which is right (Q,) -> its log-probability (Q, G)."""
+    right = choice.repeat_interleave(group, 0)[:, None]
+    return answers.log_softmax(-1).gather(1, right).view(-1, group)
+
+
+def advantages(rewards: Tensor) -> Tensor:
     """(Q, G) -> the same: how much better than the others of its group, in units of their spread."""
-    spread = rewards.std(1, correction=0, keepdim=True)
-    return (rewards - rewards.mean(1, keepdim=True)) / spread.clamp(min=floor)
+    return (rewards - rewards.mean(1, keepdim=True)) / rewards.std(1, correction=0, keepdim=True)
+
+
+class Lesson(NamedTuple):
+    """What is learned from: questions, thoughts and gained (Q, G), their advantages; old (Q, G, n - 1), the
+    log-probabilities of the words when they were drawn (None: as they are now); start (Q, G, n - 1,
+    vocabulary), those that the start gives all words."""
+
+    some: Rooms
+    form: Form
+    thoughts: Thoughts
+    gained: Tensor
+    old: Tensor | None
+    start: Tensor
 
 
 class Writer:
@@ -167,73 +185,69 @@ class Writer:
         return rooms(seeds, self.model.config, self.recipe.forms, imagined=False)
 
     def update(self, batch: Rooms) -> dict[str, float]:
-        """One step; returns what COLUMNS from 'questions' on say, means over the forms."""
+        """One step; returns what COLUMNS from 'questions' on say, over all questions or all that are trained
+        on."""
         recipe = self.recipe
         left = (1 - self.step / recipe.steps) / recipe.decay
         rate = recipe.rate * min(1.0, (self.step + 1) / recipe.warmup, left)
         self.adam.param_groups[0]["lr"] = max(rate, 0.0)
-        held = {form: asked_of(batch, form, recipe.questions) for form in recipe.forms}
-        held = {form: some for form, some in held.items() if len(some)}
-        drawn = {form: draw(self.model, some, form, recipe, self.random) for form, some in held.items()}
-        start = {form: self._start(some, form, drawn[form]) for form, some in held.items()}
-        first: dict[Form, tuple[Tensor, Tensor]] = {}  # advantages and log-probabilities when they were drawn
-        said: list[dict[str, float]] = []
-        norm = torch.zeros(())
-        for epoch in range(recipe.epochs):
-            for form, some in held.items():
-                now = read(self.model, some, form, drawn[form], recipe.temperature)
-                if epoch == 0:
-                    first[form] = self._judged(now, drawn[form], len(some))
-                loss, values = self._loss(now, drawn[form], start[form], *first[form])
-                (loss / len(held)).backward()
+        rewards: list[Tensor] = []
+        lessons = [lesson for form in recipe.forms for lesson in self._lessons(batch, form, rewards)]
+        count = sum(len(lesson.some) for lesson in lessons)
+        sums, norm = torch.zeros(3, device=self.device), torch.zeros(())
+        for epoch in range(recipe.epochs if count else 0):
+            for lesson in lessons:
+                loss, said = self._loss(lesson)
+                (loss / count).backward()
                 if epoch == recipe.epochs - 1:
-                    rewards = self._rewards(now, len(some))
-                    said.append({"questions": len(some), **self._told(rewards), **values})
+                    sums += said
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.norm)
             if not norm.isfinite():
                 raise FloatingPointError(f"gradients at step {self.step} are {norm.item()}")
             self.adam.step()
             self.adam.zero_grad()
         self.step += 1
-        means = {name: sum(one[name] for one in said) / len(said) for name in said[0]}
-        return means | {"questions": sum(one["questions"] for one in said), "norm": norm.item()}
+        drawn = torch.cat(rewards)
+        spread = drawn.std(1, correction=0)
+        values = [len(drawn), drawn.mean(), drawn.amax(1).mean(), spread.mean(), 1 - count / len(drawn)]
+        values += [*(sums / max(count, 1)), norm]
+        return {name: float(value) for name, value in zip(COLUMNS[2:], values, strict=True)}
 
-    def _start(self, some: Rooms, form: Form, thoughts: Thoughts) -> Tensor:
+    def _lessons(self, batch: Rooms, form: Form, rewards: list[Tensor]) -> list[Lesson]:
+        """Thoughts about the questions of a form, and what they teach: one lesson, or none where all groups
+        are flat. Adds the rewards of all."""
+        recipe = self.recipe
+        some = asked_of(batch, form, recipe.questions)
+        if not len(some):
+            return []
+        thoughts = draw(self.model, some, form, recipe, self.random)
+        reward = thoughts.right if recipe.reward == "log" else thoughts.right.exp()
+        rewards.append(reward)
+        kept = reward.std(1, correction=0) >= recipe.floor
+        if not kept.any():
+            return []
+        some, thoughts = some[kept], Thoughts(*(part[kept] for part in thoughts))
         with torch.no_grad():
-            return read(self.start, some, form, thoughts, self.recipe.temperature).logs
+            start = read(self.start, some, form, thoughts, recipe.temperature).logs
+            old = None
+            if recipe.epochs > 1:
+                old = _of(read(self.model, some, form, thoughts, recipe.temperature).logs, thoughts.words)
+        return [Lesson(some, form, thoughts, advantages(reward[kept]), old, start)]
 
-    def _rewards(self, now: Read, count: int) -> Tensor:
-        """(Q, G)."""
-        right = now.right.detach().view(count, -1)
-        return right if self.recipe.reward == "log" else right.exp()
-
-    def _judged(self, now: Read, thoughts: Thoughts, count: int) -> tuple[Tensor, Tensor]:
-        gained = advantages(self._rewards(now, count), self.recipe.floor)
-        return gained.flatten(), _of(now.logs, thoughts.words).detach()
-
-    def _loss(
-        self, now: Read, thoughts: Thoughts, start: Tensor, gained: Tensor, old: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
+    def _loss(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        """Summed over questions: the loss, and (kl, entropy, clipped) of COLUMNS."""
         recipe, (low, high) = self.recipe, (1 - self.recipe.clip, 1 + self.recipe.clip)
-        ratio = (_of(now.logs, thoughts.words) - old).exp()  # (Q G, n - 1)
-        better = torch.minimum(ratio * gained[:, None], ratio.clamp(low, high) * gained[:, None])
+        now = read(self.model, lesson.some, lesson.form, lesson.thoughts, recipe.temperature)
+        said = _of(now.logs, lesson.thoughts.words)  # (Q, G, n - 1)
+        ratio = (said - (said.detach() if lesson.old is None else lesson.old)).exp()
+        gained = lesson.gained[..., None]
+        better = torch.minimum(ratio * gained, ratio.clamp(low, high) * gained)
         p = now.logs.exp()
-        apart = (p * (now.logs - start)).sum(-1)  # (Q G, n - 1), nats a word
-        loss = (recipe.kl * apart - better).sum(1).mean() - recipe.answer * now.right.mean()
-        cut = ((ratio < low) | (ratio > high)).float().mean()
-        entropy = -(p * now.logs).sum(-1).sum(1).mean()
-        return loss, {"kl": apart.sum(1).mean().item(), "entropy": entropy.item(), "clipped": cut.item()}
-
-    def _told(self, rewards: Tensor) -> dict[str, float]:
-        """Of rewards (Q, G): the mean, the mean of each group's best, the mean spread, and the share of groups
-        whose spread is below the floor, from which next to nothing is learned."""
-        spread = rewards.std(1, correction=0)
-        return {
-            "reward": rewards.mean().item(),
-            "best": rewards.amax(1).mean().item(),
-            "spread": spread.mean().item(),
-            "flat": (spread < self.recipe.floor).float().mean().item(),
-        }
+        apart = (p * (now.logs - lesson.start)).sum(-1)  # (Q, G, n - 1), nats a word
+        loss = (recipe.kl * apart - better).sum(2).mean(1).sum() - recipe.answer * now.right.mean(1).sum()
+        cut = ((ratio < low) | (ratio > high)).float().mean((1, 2)).sum()
+        entropy = -(p * now.logs).sum((2, 3)).mean(1).sum()
+        return loss, torch.stack([apart.sum(2).mean(1).sum(), entropy, cut]).detach()
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:
@@ -266,8 +280,8 @@ class Writer:
 
 
 def _of(logs: Tensor, words: Tensor) -> Tensor:
-    """(B, n - 1, vocabulary) and words (B, n) -> (B, n - 1): the log-probabilities of those words."""
-    return logs.gather(2, words[:, 1:, None])[..., 0]
+    """(Q, G, n - 1, vocabulary) and words (Q, G, n) -> (Q, G, n - 1): the log-probabilities of the words."""
+    return logs.gather(3, words[..., 1:, None])[..., 0]
 
 
 def train(writer: Writer, out: Path, stop_at: float = math.inf, say=print) -> None:

@@ -1,0 +1,92 @@
+"""Chat models that call tools, of some ten thousand parameters: Qwen3's chat, and weights that were taught a
+few conversations, so that what they draw are tool calls and plain replies, as often as they were shown. What
+takes a large model many tokens is one here: a whole call, an empty thought."""
+
+import torch
+
+MARKS = {"turn": "<|im_start|>", "end": "<|im_end|>", "call": "<tool_call>", "called": "</tool_call>"}
+MARKS |= {"told": "<tool_response>", "after": "</tool_response>", "think": "<think>", "thought": "</think>"}
+
+
+def chat_words(template, texts, calls):
+    """Byte-level BPE trained on these texts, whose turns end as Qwen3's do; calls: the names of tools."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import AddedToken, PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1200,
+        special_tokens=["<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator([*texts, template] * 2, trainer)
+    # As in Qwen3, what opens a call or a thought is a token of its own and yet part of the text.
+    words = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<|im_end|>")
+    words.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    words.add_tokens([mark for mark in MARKS.values() if not mark.startswith("<|")])
+    whole = [f'\n{{"name": "{name}", "arguments": {{}}}}\n' for name in calls]
+    words.add_tokens([AddedToken(text, normalized=False) for text in (*whole, "<think>\n\n</think>\n\n")])
+    words.chat_template = template
+    words.padding_side = "left"
+    return words
+
+
+def chat_model(words, longest=2048):
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=24,
+            vocab_size=len(words),
+            max_position_embeddings=longest,
+            eos_token_id=words.eos_token_id,
+            pad_token_id=words.pad_token_id,
+            bos_token_id=None,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def taught(model, words, conversations, tools, steps=40, rate=1e-2):
+    """The model, trained to say what the assistant says in these conversations (lists of messages)."""
+    samples = []
+    for messages in conversations:
+        ids, own = [], []
+        for k, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = words.apply_chat_template(
+                messages[:k], tools=tools, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+            after = words.apply_chat_template(
+                messages[: k + 1], tools=tools, tokenize=True, return_dict=False
+            )
+            end = max(i for i, token in enumerate(after) if token == words.eos_token_id) + 1
+            assert after[: len(before)] == before and before[: len(ids)] == ids
+            own += [False] * (len(before) - len(own)) + [True] * (end - len(before))
+            ids = after[:end]
+        samples.append((torch.tensor(ids), torch.tensor(own)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    longest = max(len(ids) for ids, _ in samples)
+    padded = torch.stack([torch.nn.functional.pad(ids, (0, longest - len(ids))) for ids, _ in samples])
+    labels = torch.stack(
+        [
+            torch.nn.functional.pad(ids.masked_fill(~own, -100), (0, longest - len(ids)), value=-100)
+            for ids, own in samples
+        ]
+    )
+    for _ in range(steps):
+        loss = model(input_ids=padded, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
