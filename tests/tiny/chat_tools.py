@@ -7,6 +7,16 @@ import torch
 MARKS = {"turn": "<|im_start|>", "end": "<|im_end|>", "call": "<tool_call>", "called": "</tool_call>"}
 MARKS |= {"told": "<tool_response>", "after": "</tool_response>", "think": "<think>", "thought": "</think>"}
 
+TOOL_TURNS = (
+    "{% if tools %}<|im_start|>tools\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n"
+    "{% endif %}"
+    "{% for m in messages %}{% if m.role == 'tool' %}<|im_start|>user\n<tool_response>{{ m.content }}"
+    "</tool_response><|im_end|>\n{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}"
+    "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A chat of our own with tools, for what needs no TRL."""
+
 
 def chat_words(template, texts, calls):
     """Byte-level BPE trained on these texts, whose turns end as Qwen3's do; calls: the names of tools."""
