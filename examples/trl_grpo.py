@@ -23,14 +23,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--cost-weight", type=float, default=0.02, help="λ, what a model call has to bring")
+    parser.add_argument("--tokens", type=int, default=1024, help="of a rollout, what tools return included")
     parser.add_argument("--group", type=int, default=8, help="rollouts of a problem that are compared")
-    parser.add_argument("--images", action="store_true")
+    parser.add_argument("--images", action="store_true", help="show photos and pictures: the model sees")
+    parser.add_argument("--width", type=int, default=64, help="of the photos, in pixels")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    import torch
     from trl import GRPOConfig, GRPOTrainer
 
-    rooms = load("problems", "rooms")
-    problems = [rooms(seed=asked.seed + i, hops=1 + i % 4) for i in range(asked.problems)]
+    size = {"width": asked.width, "height": asked.width}
+    problems = load("problems", "rooms").many(range(asked.problems), task="spatial", hops=0, **size)
     executor = Executor(backend="nano", budget={"model_calls": 5})
     bench = Bench(executor, problems, cost_weight=asked.cost_weight)
     args = GRPOConfig(
@@ -38,10 +41,12 @@ def main() -> None:
         max_steps=asked.steps,
         num_generations=asked.group,
         per_device_train_batch_size=asked.group,
-        max_completion_length=1024,
+        max_completion_length=asked.tokens,
         max_tool_calling_iterations=4,
         logging_steps=1,
         report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+        bf16=torch.cuda.is_available(),
         seed=asked.seed,
     )
     trainer = GRPOTrainer(

@@ -48,8 +48,7 @@ PROBLEMS = 1000
 @cache
 def bench() -> Bench:
     """What the agent works at, once a process: put your own executor and problems here."""
-    rooms = load("problems", "rooms")
-    problems = [rooms(seed=seed, hops=1 + seed % 4) for seed in range(PROBLEMS)]
+    problems = load("problems", "rooms").many(range(PROBLEMS), task="spatial", hops=0)
     executor = Executor(backend="nano", budget={"model_calls": 5}, memo="memory")
     return Bench(executor, problems, cost_weight=0.02)
 

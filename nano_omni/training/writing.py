@@ -50,7 +50,8 @@ _START = 1 << 55  # of the training rooms: far from those that the weights were 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. forms: of the questions; questions: of each form a step; thoughts: of each question;
+    """How to train. forms: of the questions; layers: how many of the last ones are trained, with the head, so
+    that what the model sees stays as it is; questions: of each form a step; thoughts: of each question;
     steps; rate of AdamW, its warmup in steps, decay, the share of the steps in which it falls to 0, and norm,
     which gradients are cut to; epochs: updates from the same thoughts; clip of the ratio; kl: weight of the
     divergence from the start, in nats a thought; floor of a group's spread, below which it is left out;
@@ -58,10 +59,11 @@ class Recipe:
     train nothing but the writing."""
 
     forms: tuple[Form, ...] = HOPS
+    layers: int = 1
     questions: int = 8
     thoughts: int = 8
     temperature: float = 1.0
-    steps: int = 400
+    steps: int = 250
     rate: float = 3e-4
     warmup: int = 10
     decay: float = 0.5
@@ -80,6 +82,8 @@ class Recipe:
             raise ValueError(f"{self.thoughts} thoughts a question: they are compared, so 2 or more")
         if self.temperature <= 0 or self.floor <= 0 or self.kl < 0 or self.questions < 1 or self.epochs < 1:
             raise ValueError("temperature and floor are above 0, kl not below; questions, epochs 1 or more")
+        if self.layers < 0:
+            raise ValueError(f"{self.layers} layers cannot be trained: 0 trains the head alone")
         if self.reward not in REWARDS:
             raise ValueError(f"a reward is one of {', '.join(REWARDS)}, not {self.reward!r}")
 
@@ -149,6 +153,17 @@ def advantages(rewards: Tensor) -> Tensor:
     return (rewards - rewards.mean(1, keepdim=True)) / rewards.std(1, correction=0, keepdim=True)
 
 
+def last_layers(model: NanoOmni, count: int) -> dict[str, nn.Parameter]:
+    """The parameters of the last layers and the head by name; all others are fixed from now on."""
+    model.requires_grad_(False)
+    parts = [*list(model.blocks)[len(model.blocks) - count :], model.norm, model.head]
+    own = {id(p) for part in parts for p in part.parameters()}
+    named = {name: p for name, p in model.named_parameters() if id(p) in own}
+    for p in named.values():
+        p.requires_grad_()
+    return named
+
+
 class Lesson(NamedTuple):
     """What is learned from: questions, thoughts and gained (Q, G), their advantages; old (Q, G, n - 1), the
     log-probabilities of the words when they were drawn (None: as they are now); start (Q, G, n - 1,
@@ -170,8 +185,8 @@ class Writer:
         self.start = start.to(device).eval().requires_grad_(False)
         self.model = NanoOmni(config=start.config).to(device)
         self.model.load_state_dict(start.state_dict())
-        named = dict(self.model.named_parameters())
-        self.names = list(named)
+        named = last_layers(self.model, recipe.layers)
+        self.names, self.trained = list(named), list(named.values())
         self.adam = torch.optim.AdamW(named.values(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.random = torch.Generator(device=device).manual_seed(seed)
         self.step, self.seconds = 0, 0.0
@@ -201,7 +216,7 @@ class Writer:
                 (loss / count).backward()
                 if epoch == recipe.epochs - 1:
                     sums += said
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.norm)
+            norm = nn.utils.clip_grad_norm_(self.trained, recipe.norm)
             if not norm.isfinite():
                 raise FloatingPointError(f"gradients at step {self.step} are {norm.item()}")
             self.adam.step()
@@ -349,7 +364,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop this command after so long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    numbers = ("questions", "thoughts", "steps", "epochs", "check_every", "check_questions")
+    numbers = ("layers", "questions", "thoughts", "steps", "epochs", "check_every", "check_questions")
     for name in numbers:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     for name in ("rate", "kl", "floor", "clip", "answer", "temperature"):

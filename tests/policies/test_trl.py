@@ -1,6 +1,9 @@
 """TRL's GRPOTrainer over primitives: real optimisation steps of tiny chat models that call them as tools."""
 
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,3 +170,21 @@ def test_nothing_is_learned_where_every_rollout_of_a_group_is_worth_the_same(tmp
     (row,) = [row for row in trainer.state.log_history if "reward" in row]
     assert row["frac_reward_zero_std"] == 1 and row["reward"] == 0.5
     assert torch.equal(model.lm_head.weight, before)
+
+
+def test_the_example_trains_a_model_in_a_folder_on_the_embedded_model(tmp_path, monkeypatch, capsys):
+    from unroller import Executor
+    from unroller.registry import load
+
+    problems = load("problems", "rooms").many(range(4), task="spatial", hops=0)
+    bench = Bench(Executor(backend="nano", budget={"model_calls": 5}), problems)
+    model, words, _ = chat(bench, ("camera_pose_estimate",), steps=10)
+    for one in (model, words):
+        one.save_pretrained(tmp_path / "chat")
+    said = f"trl_grpo.py --model {tmp_path / 'chat'} --out {tmp_path / 'out'}"
+    said += " --steps 2 --problems 4 --group 4 --tokens 128"
+    monkeypatch.setattr(sys, "argv", said.split())
+    example = Path(__file__).resolve().parents[2] / "examples" / "trl_grpo.py"
+    runpy.run_path(str(example), run_name="__main__")
+    assert "at last; the model is in" in capsys.readouterr().out
+    assert (tmp_path / "out" / "model.safetensors").exists()
