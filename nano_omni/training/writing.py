@@ -63,8 +63,8 @@ class Recipe:
     questions: int = 8
     thoughts: int = 8
     temperature: float = 1.0
-    steps: int = 250
-    rate: float = 3e-4
+    steps: int = 200
+    rate: float = 6e-4
     warmup: int = 10
     decay: float = 0.5
     norm: float = 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny.chat_tools import chat_model, chat_words, taught
+from tiny.chat_tools import chat_model, chat_words, seeing, taught
 from tiny.quiz import executor, hint, mumble, problems, sketch, view
 
 from policies.agents import Bench, blocks
@@ -134,6 +134,36 @@ def test_what_tools_return_is_read_and_not_trained_on(tmp_path):
     for i in called:
         assert "<hint>" in whole[i] and "<hint>" not in own[i]
         assert '"name": "hint"' in own[i]
+
+
+def test_pictures_that_tools_return_are_seen_by_a_model_that_sees(tmp_path):
+    from transformers.utils import get_json_schema
+    from trl.chat_template_utils import get_training_chat_template, qwen3_vl_chat_template
+
+    bench = Bench(executor(sketch), problems(2))
+    kind = environment(bench, images=True)
+    tools = tools_in(kind)
+    talks = [conversation(bench, i, "sketch")[:3] for i in range(2)]  # up to the call
+    texts = [json.dumps(get_json_schema(tool)) for tool in tools]
+    texts += [message["content"] for talk in talks for message in talk]
+    words = chat_words(qwen3_vl_chat_template, texts, ["sketch"])
+    model, processor = seeing(words)
+    words.chat_template = get_training_chat_template(words)
+    taught(model, words, talks, tools, steps=25)
+    seen = {}
+
+    class Watched(trl.GRPOTrainer):
+        def _generate_and_score_completions(self, inputs):
+            made = super()._generate_and_score_completions(inputs)
+            seen.update(made)
+            return made
+
+    how = {"max_steps": 1, "max_tool_calling_iterations": 1, "max_completion_length": 96}
+    trained(model, processor, kind, dataset(bench), tmp_path, Watched, **how)
+    pads = seen["completion_ids"] == words.convert_tokens_to_ids("<|image_pad|>")
+    assert pads.any() and not seen["tool_mask"].bool()[pads].any()
+    assert len(seen["image_grid_thw"]) == pads.any(1).sum()
+    assert seen["pixel_values"].isfinite().all()
 
 
 def test_an_environment_stands_alone_and_says_what_is_wrong():

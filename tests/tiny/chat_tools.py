@@ -100,3 +100,51 @@ def taught(model, words, conversations, tools, steps=40, rate=1e-2):
         loss.backward()
         optimizer.step()
     return model
+
+
+LOOKS = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+LOOKS |= {"vision_start_token": "<|vision_start|>", "vision_end_token": "<|vision_end|>"}
+
+
+def seeing(words, longest=2048):
+    """A tiny Qwen3-VL, and its processor for pictures alone (films would need torchvision)."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    class Processor(Qwen3VLProcessor):
+        def check_argument_for_proper_class(self, argument_name, argument):
+            return type(argument)
+
+    words.add_tokens(list(LOOKS.values()), special_tokens=True)
+    pictures = Qwen2VLImageProcessorPil(
+        patch_size=4, merge_size=2, size={"shortest_edge": 8 * 8, "longest_edge": 16 * 16}
+    )
+    rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "rope_theta": 1e4, "mrope_interleaved": True}
+    torch.manual_seed(0)
+    config = Qwen3VLConfig(
+        text_config={
+            "hidden_size": 48,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "vocab_size": len(words),
+            "max_position_embeddings": longest,
+            "rope_parameters": rope,
+            "eos_token_id": words.eos_token_id,
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "patch_size": 4,
+            "depth": 2,
+            "num_heads": 2,
+            "out_hidden_size": 48,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0],
+        },
+        **{f"{name}_id": words.convert_tokens_to_ids(mark) for name, mark in LOOKS.items()},
+    )
+    model = Qwen3VLForConditionalGeneration(config)
+    return model, Processor(pictures, words, None, chat_template=words.chat_template)
