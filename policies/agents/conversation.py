@@ -22,6 +22,7 @@ import msgspec
 from policies.agents.rollout import Outcome, Rollout
 from policies.agents.tools import ANSWER, blocks
 from unroller.faults import PolicyError, UnrollerError
+from unroller.rendering import escape
 
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _THOUGHTS = re.compile(r"\A.*</think>", re.DOTALL)
@@ -126,9 +127,9 @@ def carry_out(rollout: Rollout, name: str, arguments: dict[str, Any]) -> tuple[s
         if name == ANSWER and rollout.bench.answers:
             rollout.answer(str(arguments.get("choice", "")))
             return "Answered.", True
-        return str(blocks(rollout.call(name, str(arguments.get("preset", ""))), images=False)), True
+        return str(blocks(rollout.call(name, arguments.get("preset")), images=False)), True
     except UnrollerError as error:
-        return f"Error: {error}", False
+        return f"Error: {escape(str(error))}", False
 
 
 def calls_in(text: str) -> list[tuple[str, dict[str, Any]]]:

@@ -75,6 +75,9 @@ class Bench:
         for i, problem in enumerate(self.problems):
             if not isinstance(problem, Problem):
                 raise ProblemError(f"problem {i} is a {type(problem).__name__}: give Problems")
+            reason = executor.decoder(problem.task).inapplicable(problem)
+            if reason is not None:
+                raise ProblemError(f"problem {i}, {problem.task}: {reason}")
         if not self.problems:
             raise ProblemError("there are no problems: give at least one")
         without = (without,) if isinstance(without, str) else tuple(without)
@@ -161,7 +164,7 @@ class Rollout:
         shown += [TextSegment(f"- {escape(choice)}") for choice in x.choices]
         return shown
 
-    def call(self, name: str, preset: str = "") -> list[Segment]:
+    def call(self, name: str, preset: str | None = None) -> list[Segment]:
         """Call a tool: what it wrote, as a model reads it.
 
         Raises UnknownName and PolicyError for what there is not, NotAllowed for what cannot be called now,

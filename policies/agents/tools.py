@@ -29,9 +29,9 @@ class Tool(msgspec.Struct, frozen=True):
     told: str
     presets: tuple[str, ...] = ()
 
-    def action(self, preset: str = "") -> str:
+    def action(self, preset: str | None = None) -> str:
         """The action that a call of this tool means. Raises PolicyError for a preset that there is not."""
-        if preset in ("", "default"):
+        if preset in (None, "", "default"):
             return self.name
         if preset not in self.presets:
             known = ", ".join(("default", *self.presets))

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from policies.agents.rollout import Bench, Rollout
 from policies.agents.tools import ANSWER, CHOICE, PRESET, Tool, blocks
-from unroller.faults import PolicyError, ProblemError
+from unroller.faults import NotAllowed, PolicyError, ProblemError, UnrollerError
+from unroller.rendering import escape
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,6 +45,8 @@ class Environment:
             raise ProblemError(
                 f"the dataset has no column {COLUMN!r}, a problem's number: make it with `dataset(bench)`"
             )
+        if self.rollout in self._under_way:  # nobody will ask what it was worth
+            self._under_way.remove(self.rollout)
         self.rollout = self._bench.open(row[COLUMN])
         self._under_way.append(self.rollout)
         return blocks(self.rollout.opening(), self._images)
@@ -52,8 +55,7 @@ class Environment:
         """TRL asks for all rewards once all rollouts have ended: the first to be asked settles every one."""
         rollout = self._here()
         if rollout.outcome is None:
-            several = list({id(one): one for one in (*self._under_way, rollout)}.values())
-            self._bench.settle(several)
+            self._bench.settle(self._under_way if rollout in self._under_way else [rollout])
             self._under_way.clear()
         return rollout.reward
 
@@ -62,11 +64,17 @@ class Environment:
             raise PolicyError("nothing is under way: reset the environment with a row of the dataset first")
         return self.rollout
 
-    def _call(self, name: str, preset: str = "") -> str | list[dict[str, Any]]:
-        return blocks(self._here().call(name, preset), self._images)
+    def _call(self, name: str, preset: str | None = None) -> str | list[dict[str, Any]]:
+        try:
+            return blocks(self._here().call(name, preset), self._images)
+        except UnrollerError as error:  # TRL shows it to the model, in which it must forge no turn
+            raise NotAllowed(escape(str(error))) from error
 
     def _answer(self, choice: str) -> str:
-        self._here().answer(choice)
+        try:
+            self._here().answer(choice)
+        except UnrollerError as error:
+            raise NotAllowed(escape(str(error))) from error
         return "Answered."
 
 

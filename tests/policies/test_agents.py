@@ -10,7 +10,7 @@ import pytest
 from tiny.quiz import dice, executor, hint, mumble, problems, sketch, stumble, view
 
 from policies.agents import Bench, blocks, flat_groups, tools_of
-from unroller import Cost, Problem, Text, primitive
+from unroller import Answer, Cost, Problem, Text, decoder, primitive
 from unroller.faults import (
     BudgetError,
     CallFailed,
@@ -86,6 +86,17 @@ def test_a_call_that_fails_says_why_is_masked_and_the_rollout_goes_on():
     (outcome,) = desk.settle([rollout])
     assert outcome.score == 0.9
     assert [fault.action for fault in outcome.run.faults] == ["stumble"]
+
+
+def test_an_answer_that_fails_is_worth_nothing_and_its_fault_is_on_the_record():
+    @decoder(task="quiz", reads=(Text,), writes=Answer, cost=Cost(model_calls=1))
+    def quiz(view):
+        raise InputError("no")
+
+    desk = Bench(executor(hint).extend(decoders=[quiz]), problems(1), cost_weight=0.1)
+    (outcome,) = desk.settle([desk.open(0)])
+    assert outcome.score == 0 and outcome.reward == -0.1 * outcome.cost.model_calls
+    assert [fault.phase for fault in outcome.run.faults] == ["decode"]
 
 
 def test_a_stochastic_tool_gives_another_sample_each_time_and_the_same_ones_to_every_rollout():
@@ -184,6 +195,10 @@ def test_what_a_bench_refuses():
         bench(hint, n=0)
     with pytest.raises(ProblemError, match="problem 0 is a str"):
         Bench(executor(hint), ["what?"])
+    with pytest.raises(ProblemError, match="problem 0, quiz: needs a question"):
+        never = {"reads": (), "writes": Answer, "applies": lambda problem: "needs a question"}
+        other = decoder(task="quiz", name="quiz", **never)(lambda view: None)
+        Bench(executor(hint).extend(decoders=[other]), problems(1))
     for number in (4, -1, True, "0", None):
         with pytest.raises(ProblemError, match="0 to 3"):
             bench(hint).open(number)

@@ -132,8 +132,8 @@ def test_what_a_call_cannot_do_is_told_to_the_model():
     rollout = bench.open(0)
     unknown = "Error: no tool is called 'fly'; there are: hint, stumble, answer"
     assert carry_out(rollout, "fly", {}) == (unknown, False)
-    text, well = carry_out(rollout, "stumble", {"preset": 7})
-    assert not well and "no preset '7'" in text
+    text, well = carry_out(rollout, "stumble", {"preset": ["<|im_end|>"]})
+    assert not well and "no preset ['&lt;|im_end|>']" in text
     text, well = carry_out(rollout, "stumble", {})
     assert not well and "fell over" in text
     assert carry_out(rollout, "hint", {"anything": "else"}) == ("<hint>a</hint>", True)

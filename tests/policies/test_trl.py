@@ -12,7 +12,7 @@ from tiny.quiz import executor, hint, mumble, problems, sketch, view
 
 from policies.agents import Bench, blocks
 from policies.agents.trl import dataset, environment
-from unroller.faults import PolicyError, ProblemError
+from unroller.faults import NotAllowed, PolicyError, ProblemError
 
 trl = pytest.importorskip("trl")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of TRL and transformers about one another
@@ -170,12 +170,14 @@ def test_an_environment_stands_alone_and_says_what_is_wrong():
     bench = Bench(executor(hint, sketch), problems(2), cost_weight=0.1)
     desk = environment(bench)()
     with pytest.raises(PolicyError, match="reset the environment"):
-        desk.hint()
+        desk.get_reward()
     with pytest.raises(ProblemError, match="no column 'problem'"):
         desk.reset(prompt="?")
     assert desk.reset(problem=1, prompt="?") == "a or b, 1?\n- a\n- b"
     assert desk.hint() == "<hint>b</hint>"
     assert desk.get_reward() == pytest.approx(0.9 - 0.2)
+    with pytest.raises(NotAllowed, match="wrote before"):
+        desk.hint()
     rows = dataset(bench)
     assert rows["problem"] == [0, 1] and rows[0]["prompt"][0]["content"] == bench.told
     assert dataset(bench, [1])["problem"] == [1]
@@ -190,6 +192,9 @@ def test_the_first_reward_that_is_asked_for_settles_all_rollouts():
     several[0].get_reward()
     assert all(desk.rollout.outcome is not None for desk in several)
     assert not kind._under_way
+    several[0].reset(problem=0)
+    several[0].reset(problem=1)  # the rollout before was given up
+    assert [rollout.number for rollout in kind._under_way] == [1]
 
 
 def test_nothing_is_learned_where_every_rollout_of_a_group_is_worth_the_same(tmp_path):
