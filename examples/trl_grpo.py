@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     import torch
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
     size = {"width": asked.width, "height": asked.width}
     problems = load("problems", "rooms").many(range(asked.problems), task="spatial", hops=0, **size)

@@ -60,7 +60,7 @@ def thread() -> ThreadPoolExecutor:
 
 
 @register("unroll")
-class UnrollAgentLoop(AgentLoopBase):
+class UnrollAgentLoop(AgentLoopBase):  # pyright: ignore[reportGeneralTypeIssues]
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
         """One rollout of the problem that the row names in its extra_info."""
         loop: Any = self  # verl's attributes: rollout_config, server_manager, tokenizer

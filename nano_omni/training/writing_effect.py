@@ -120,8 +120,10 @@ def effect(
     for row, cells in ROWS.items():
         now, then = _cell(*cells)
         rows[row] = {str(form): _compared(right[form], sure[form], now, then) for form in test}
-        every = [{k: torch.cat([of[f][k] for f in test]) for k in (now, then)} for of in (right, sure)]
-        rows[row]["all"] = _compared(*every, now, then)
+        every, how_sure = (
+            {k: torch.cat([of[f][k] for f in test]) for k in (now, then)} for of in (right, sure)
+        )
+        rows[row]["all"] = _compared(every, how_sure, now, then)
     return {"n": n, "split": "test", "forms": [*map(str, test), "all"], "rows": rows, "grounding": grounding}
 
 

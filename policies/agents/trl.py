@@ -40,7 +40,7 @@ class Environment:
 
     rollout: Rollout | None = None
 
-    def reset(self, **row: Any) -> str | list[dict[str, Any]]:
+    def reset(self, **row: Any) -> Any:
         if COLUMN not in row:
             raise ProblemError(
                 f"the dataset has no column {COLUMN!r}, a problem's number: make it with `dataset(bench)`"
@@ -102,25 +102,26 @@ def _method(tool: Tool) -> Callable[..., Any]:
     """A method whose name, type hints and docstring say what the tool is."""
     hints: dict[str, Any] = {}
     told = [tool.told, ""]
+
+    def answer(self: Environment, choice: str) -> Any:
+        return self._answer(choice)
+
+    def set_up(self: Environment, preset: str = "default") -> Any:
+        return self._call(tool.name, preset)
+
+    def plain(self: Environment) -> Any:
+        return self._call(tool.name)
+
     if tool.name == ANSWER:
-
-        def method(self: Environment, choice: str) -> Any:
-            return self._answer(choice)
-
+        method: Any = answer
         hints["choice"] = str
         told += ["Args:", f"    choice: {CHOICE}", ""]
     elif tool.presets:
-
-        def method(self: Environment, preset: str = "default") -> Any:
-            return self._call(tool.name, preset)
-
+        method = set_up
         hints["preset"] = Literal[("default", *tool.presets)]
         told += ["Args:", f"    preset: {PRESET}", ""]
     else:
-
-        def method(self: Environment) -> Any:
-            return self._call(tool.name)
-
+        method = plain
     method.__name__ = tool.name
     method.__qualname__ = f"UnrollEnvironment.{tool.name}"
     method.__annotations__ = {**hints, "return": str}
