@@ -65,9 +65,10 @@ class Asked:
 
 @torch.no_grad()
 def answers(
-    before: NanoOmni, after: NanoOmni, some: Rooms, form: Form, random: torch.Generator
+    before: NanoOmni, after: NanoOmni, some: Rooms, form: Form, seed: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """Log-probabilities of choices (B, c), by 'who writes, who answers', and what each has written."""
+    """Log-probabilities of choices (B, c), by 'who writes, who answers', and what each has written. Both draw
+    by the same random numbers."""
     models = {"before": Asked(before, some, form), "after": Asked(after, some, form)}
     written: dict[str, dict[str, Tensor]] = {}
     said: dict[str, Tensor] = {}
@@ -76,6 +77,7 @@ def answers(
         written[name] = {"pose": pose, "thinking after pose": model.thinking(pose)}
         said[f"None, {name}"] = model.answer()
         said[f"pose, {name}"] = model.answer(given_pose(pose))
+        random = torch.Generator(device=some.photos.device).manual_seed(seed)
         drawn = model.thinking(pose, 1.0, random)
         said[f"drawn, {name}"] = model.answer(given_pose(pose), drawn)
     for writer, words in written.items():
@@ -97,14 +99,13 @@ def effect(
     """See the module: rows[row][form], with accuracies and probabilities of the right answer before and
     after, and gains (mean, low, high) in points; grounding[form][who], shares of right words."""
     test = collect(before.config, "test", n, device, forms, draw=min(4096, 4 * n))
-    random = torch.Generator(device=device).manual_seed(0)
     right: dict[Form, dict[str, Tensor]] = {}
     sure: dict[Form, dict[str, Tensor]] = {}
     grounding: dict[str, dict] = {}
     for form, held in test.items():
         parts, words = [], []
         for k in range(0, len(held), batch):
-            said, written = answers(before, after, held[k : k + batch], form, random)
+            said, written = answers(before, after, held[k : k + batch], form, k)
             parts.append(said)
             words.append(written)
         logs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
