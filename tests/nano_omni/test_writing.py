@@ -176,7 +176,7 @@ def test_the_same_weights_have_no_effect_and_others_do():
     for row in ROWS:
         for cell in found["rows"][row].values():
             assert cell["gain"] == (0, 0, 0) and cell["probability gained"][0] == pytest.approx(0, abs=1e-4)
-    other = effect(model(), model(1), 8, CPU, forms=(1,), say=lambda line: None)
+    other = effect(model(), model(1), 8, CPU, forms=(1,), votes=3, say=lambda line: None)
     cell = other["rows"]["pose + thinking"]["all"]
     assert cell["probability before"] != cell["probability after"]
-    assert table(other).count("\n") == 1 + len(ROWS)
+    assert table(other).count("\n") == 2 + len(ROWS) and "the mean of 3 drawn" in table(other)
