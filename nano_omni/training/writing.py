@@ -29,15 +29,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import language
-from ..branches import Branches, given_pose, look_around, repeat, unroll
+from ..branches import unroll
 from ..data import Rooms, rooms, split_seeds
 from ..heldout import collect
 from ..model import NanoOmni, load
-from ..vocabulary import INDEX
 from ..world.questions import HOPS, Form
 from . import checkpoint
 from .run import save_weights, summary
+from .thoughts import Thoughts, advantages, asked_of, draw, of_words, read
 
 COLUMNS = (
     *("step", "seconds", "questions", "reward", "best", "spread", "flat"),
@@ -92,65 +91,6 @@ RECIPES = {
     "tiny": Recipe(questions=2, thoughts=4, steps=6, warmup=1, check_every=4, check_questions=8),
     "cpu": Recipe(),
 }
-
-
-class Thoughts(NamedTuple):
-    """What was written for Q questions: pose (Q, POSE_LENGTH), words (Q, G, n), and right (Q, G), the
-    log-probability that the right answer had after each among the choices."""
-
-    pose: Tensor
-    words: Tensor
-    right: Tensor
-
-
-class Read(NamedTuple):
-    """What a model makes of thoughts: logs (Q, G, n - 1, vocabulary), log-probabilities of each word after
-    the first, at the temperature they were drawn at; right (Q, G), as above."""
-
-    logs: Tensor
-    right: Tensor
-
-
-def asked_of(batch: Rooms, form: Form, most: int) -> Rooms:
-    """The first rooms, `most` of them, that have a question of this form."""
-    return batch[batch.asked[form].valid.nonzero()[:most, 0]]
-
-
-@torch.no_grad()
-def draw(
-    model: NanoOmni, some: Rooms, form: Form, recipe: Recipe, generator: torch.Generator | None
-) -> Thoughts:
-    """A pose as the model writes it and, after it, thoughts at the recipe's temperature."""
-    told, asked, group = Branches(model, some.photos), some.asked[form], recipe.thoughts
-    pose = given_pose(look_around(told, ())["pose"])
-    state = repeat(told.read(told.read(told.start, asked.question), pose), group)
-    how = recipe.temperature, generator
-    state, words = told.write(state, [INDEX["<think>"]], language.think_length(form), None, *how)
-    answers = told.answer(state, asked.choices.repeat_interleave(group, 0))
-    return Thoughts(pose, words.unflatten(0, (-1, group)), _right(answers, asked.choice, group))
-
-
-def read(model: NanoOmni, some: Rooms, form: Form, thoughts: Thoughts, temperature: float = 1.0) -> Read:
-    """See `Read`. Photos, question and pose are read once a question, whatever the number of thoughts."""
-    told, asked, group = Branches(model, some.photos), some.asked[form], thoughts.words.shape[1]
-    state = repeat(told.read(told.read(told.start, asked.question), thoughts.pose), group)
-    words = thoughts.words.flatten(0, 1)
-    ask = words.new_full((len(words), 1), INDEX["<answer>"])
-    logits = told.say(state, torch.cat([words, ask], 1))[1].float()
-    answers = logits[:, -1].gather(1, asked.choices.repeat_interleave(group, 0))
-    logs = (logits[:, :-2] / temperature).log_softmax(-1)
-    return Read(logs.unflatten(0, (-1, group)), _right(answers, asked.choice, group))
-
-
-def _right(answers: Tensor, choice: Tensor, group: int) -> Tensor:
-    """Logits of choices (Q G, c) and which is right (Q,) -> its log-probability (Q, G)."""
-    right = choice.repeat_interleave(group, 0)[:, None]
-    return answers.log_softmax(-1).gather(1, right).view(-1, group)
-
-
-def advantages(rewards: Tensor) -> Tensor:
-    """(Q, G) -> the same: how much better than the others of its group, in units of their spread."""
-    return (rewards - rewards.mean(1, keepdim=True)) / rewards.std(1, correction=0, keepdim=True)
 
 
 def last_layers(model: NanoOmni, count: int) -> dict[str, nn.Parameter]:
@@ -235,7 +175,8 @@ class Writer:
         some = asked_of(batch, form, recipe.questions)
         if not len(some):
             return []
-        thoughts = draw(self.model, some, form, recipe, self.random)
+        how = recipe.thoughts, recipe.temperature, self.random
+        thoughts = draw(self.model, some, form, *how)
         reward = thoughts.right if recipe.reward == "log" else thoughts.right.exp()
         rewards.append(reward)
         kept = reward.std(1, correction=0) >= recipe.floor
@@ -246,14 +187,14 @@ class Writer:
             start = read(self.start, some, form, thoughts, recipe.temperature).logs
             old = None
             if recipe.epochs > 1:
-                old = _of(read(self.model, some, form, thoughts, recipe.temperature).logs, thoughts.words)
+                old = of_words(read(self.model, some, form, thoughts, recipe.temperature).logs, thoughts.words)
         return [Lesson(some, form, thoughts, advantages(reward[kept]), old, start)]
 
     def _loss(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
         """Summed over questions: the loss, and (kl, entropy, clipped) of COLUMNS."""
         recipe, (low, high) = self.recipe, (1 - self.recipe.clip, 1 + self.recipe.clip)
         now = read(self.model, lesson.some, lesson.form, lesson.thoughts, recipe.temperature)
-        said = _of(now.logs, lesson.thoughts.words)  # (Q, G, n - 1)
+        said = of_words(now.logs, lesson.thoughts.words)  # (Q, G, n - 1)
         ratio = (said - (said.detach() if lesson.old is None else lesson.old)).exp()
         gained = lesson.gained[..., None]
         better = torch.minimum(ratio * gained, ratio.clamp(low, high) * gained)
@@ -292,11 +233,6 @@ class Writer:
         if progress["seed"] != self.seed:
             raise ValueError(f"{folder} is a run of seed {progress['seed']}, not {self.seed}")
         self.step, self.seconds = progress["step"], progress["seconds"]
-
-
-def _of(logs: Tensor, words: Tensor) -> Tensor:
-    """(Q, G, n - 1, vocabulary) and words (Q, G, n) -> (Q, G, n - 1): the log-probabilities of the words."""
-    return logs.gather(3, words[..., 1:, None])[..., 0]
 
 
 def train(writer: Writer, out: Path, stop_at: float = math.inf, say=print) -> None:

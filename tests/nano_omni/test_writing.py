@@ -13,7 +13,8 @@ from nano_omni.data import rooms, split_seeds
 from nano_omni.language import think_length
 from nano_omni.model import NanoOmni
 from nano_omni.training.run import save_weights
-from nano_omni.training.writing import COLUMNS, RECIPES, Writer, advantages, asked_of, draw, main, read, train
+from nano_omni.training.thoughts import advantages, asked_of, draw, read
+from nano_omni.training.writing import COLUMNS, RECIPES, Writer, main, train
 from nano_omni.training.writing_effect import ROWS, effect, table
 from nano_omni.vocabulary import INDEX
 
@@ -51,17 +52,16 @@ def test_advantages_compare_the_thoughts_of_one_question():
 
 def test_thoughts_are_drawn_with_the_probabilities_that_reading_them_gives():
     one, some = model(), some_rooms()
-    recipe = replace(TINY, thoughts=3)
-    thoughts = draw(one, some, 2, recipe, torch.Generator().manual_seed(0))
+    thoughts = draw(one, some, 2, 3, generator=torch.Generator().manual_seed(0))
     assert thoughts.words.shape == (len(some), 3, think_length(2))
     assert (thoughts.words[..., 0] == INDEX["<think>"]).all()
-    again = draw(one, some, 2, recipe, torch.Generator().manual_seed(0))
+    again = draw(one, some, 2, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(thoughts.words, again.words)  # by the generator, and nothing else
     assert not torch.equal(thoughts.words[:, 0], thoughts.words[:, 1])
     found = read(one, some, 2, thoughts)
     torch.testing.assert_close(found.right, thoughts.right, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.logs.exp().sum(-1), torch.ones(found.logs.shape[:3]))
-    cold = draw(one, some, 2, replace(recipe, temperature=1e-4), torch.Generator().manual_seed(1))
+    cold = draw(one, some, 2, 3, 1e-4, torch.Generator().manual_seed(1))
     assert torch.equal(cold.words[:, 0], cold.words[:, 1])
     best = read(one, some, 2, cold).logs.argmax(-1)
     assert torch.equal(best, cold.words[..., 1:])  # nearly without temperature: the likeliest words
@@ -80,7 +80,7 @@ def test_what_helped_more_becomes_more_probable():
     run = writer(kl=0.0, questions=6, rate=1e-3, warmup=1, forms=(2,), thoughts=8)
     batch = run.batch()
     some = asked_of(batch, 2, 6)
-    thoughts = draw(run.model, some, 2, run.recipe, torch.Generator().manual_seed(run.seed))
+    thoughts = draw(run.model, some, 2, 8, generator=torch.Generator().manual_seed(run.seed))
     gained = advantages(thoughts.right.exp())
 
     def said():
