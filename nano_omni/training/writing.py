@@ -187,7 +187,8 @@ class Writer:
             start = read(self.start, some, form, thoughts, recipe.temperature).logs
             old = None
             if recipe.epochs > 1:
-                old = of_words(read(self.model, some, form, thoughts, recipe.temperature).logs, thoughts.words)
+                now = read(self.model, some, form, thoughts, recipe.temperature)
+                old = of_words(now.logs, thoughts.words)
         return [Lesson(some, form, thoughts, advantages(reward[kept]), old, start)]
 
     def _loss(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
