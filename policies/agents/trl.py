@@ -78,14 +78,15 @@ class Environment:
         return "Answered."
 
 
-def environment(bench: Bench, *, images: bool = False) -> type[Environment]:
+def environment(bench: Bench, *, images: bool = False, name: str = "UnrollEnvironment") -> type[Environment]:
     """A class for `environment_factory`: its instances work at this bench.
 
     images: photos and pictures that were made are shown as pictures, for models that see; else in words.
+    name: of the class, by which TRL logs its rewards, where several are trained on in one run.
     """
     members: dict[str, Any] = {tool.name: _method(tool) for tool in bench.tools}
     members |= {"_bench": bench, "_images": images, "_under_way": [], "__module__": __name__}
-    return type("UnrollEnvironment", (Environment,), members)
+    return type(name, (Environment,), members)
 
 
 def dataset(bench: Bench, numbers: Sequence[int] | None = None) -> Dataset:
@@ -123,7 +124,7 @@ def _method(tool: Tool) -> Callable[..., Any]:
     else:
         method = plain
     method.__name__ = tool.name
-    method.__qualname__ = f"UnrollEnvironment.{tool.name}"
+    method.__qualname__ = f"Environment.{tool.name}"
     method.__annotations__ = {**hints, "return": str}
     method.__doc__ = "\n".join([*told, "Returns:", "    What it wrote."])
     return method
