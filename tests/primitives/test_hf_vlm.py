@@ -271,7 +271,7 @@ def test_a_run_says_how_many_views_its_prompts_had_no_room_for(tmp_path):
         return NovelViews(np.stack([picture(8), picture(9)]), ("left", "right"))
 
     x = Problem.spatial(picture(1), picture(2), question="where is the cone", choices=["left", "right"])
-    backend = loaded(saved(tmp_path, llava(longest=190)), window="drop_oldest_views")
+    backend = loaded(saved(tmp_path, llava(longest=170)), window="drop_oldest_views")
     ex = Executor(backend=backend, primitives=[aside], decoders=[spatial], policy=["aside"], memo=None)
     run = ex.run(x)
     assert run.output is not None and run.spent.reading.left_out >= 1
