@@ -85,11 +85,11 @@ def test_what_was_learned_runs_live_as_it_was_evaluated(tmp_path):
 
 
 def test_the_command_trains_tells_and_keeps(folder, unroller, tmp_path):
-    words = ["--tree", folder, "--trainer", "grpo", "--cost-weight", "0.02", "--out", tmp_path / "pi"]
-    words += ["--steps", "12000", "--set", "problems=8", "--hidden", "32"]
+    words = ["--tree", folder, "--trainer", "exact", "--cost-weight", "0.02", "--out", tmp_path / "pi"]
+    words += ["--steps", "15000", "--set", "problems=16", "--hidden", "32"]
     code, said, _ = unroller(*words, "--json")
     told = json.loads(said)
-    assert code == 0 and told["n"] == 12 and told["trained_on"] == 48 and told["trainer"] == "grpo"
+    assert code == 0 and told["n"] == 12 and told["trained_on"] == 48 and told["trainer"] == "exact"
     assert told["held_out"][2]["gain"]["low"] > 0
     kept = json.loads((tmp_path / "pi" / "held_out.json").read_text())
     assert kept["held_out"] == told["held_out"]
