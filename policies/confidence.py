@@ -60,7 +60,8 @@ class ConfidencePolicy(Saveable):
 
     def at(self, cost_weight: float) -> ConfidencePolicy:
         """The same with another λ: for a front of score against cost. Raises PolicyError."""
-        return ConfidencePolicy(**self._settings() | {"cost_weight": cost_weight})
+        settings: dict[str, Any] = self._settings() | {"cost_weight": cost_weight}
+        return ConfidencePolicy(**settings)
 
     def decide(self, states: Sequence[State]) -> list[Decided]:
         return [self._next(state) for state in states]
