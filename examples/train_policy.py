@@ -64,9 +64,8 @@ if __name__ == "__main__":
 
     table = riddles_tree.table(tree.observation_of(riddles_tree))
     learns, held_out = table.split(0.3, seed=0)
-    settings = grpo.GRPO(steps=20_000)
     fresh = LearnedPolicy(observation=table.observation)
-    pi = grpo.train(fresh, learns, cost_weight=0.02, seed=0, settings=settings, out="runs/pi")
+    pi = grpo.train(fresh, learns, cost_weight=0.02, seed=0, out="runs/pi")
     pi.save("runs/pi")
 
     unseen = sorted(set(held_out.problem.tolist()))
