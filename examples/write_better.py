@@ -5,7 +5,7 @@ which the right answer is more probable are made more probable themselves (GRPO)
 would have been true. Then the same test questions are answered by the weights before and after.
 
     python examples/write_better.py                                            # a few steps, to see it run
-    python examples/write_better.py --steps 200 --n 1000 --out runs/writing    # what docs/writing.md tells of
+    python examples/write_better.py --steps 200 --n 1500 --out runs/writing    # what docs/writing.md tells of
 """
 
 import argparse
