@@ -26,7 +26,7 @@ from unroller.ablation.scoring import scorer_of
 from unroller.cost import Cost
 from unroller.decide import Call, Decision
 from unroller.executor import Executor
-from unroller.faults import CallFailed, Fault, InputError, NotAllowed, ProblemError, UnknownName
+from unroller.faults import CallFailed, InputError, NotAllowed, ProblemError, UnknownName
 from unroller.problem import Problem
 from unroller.rendering import ImageSegment, Segment, TextSegment, escape
 from unroller.run import Run
@@ -178,8 +178,7 @@ class Rollout:
         self.calls.append(action)
         written = list(there.state.workspace)[before:]
         if not written:
-            events = there._lane.events  # pyright: ignore[reportPrivateUsage]
-            raise CallFailed(next(event for event in reversed(events) if isinstance(event, Fault)))
+            raise CallFailed(there.faults[-1])
         return [segment for entry in written for segment in entry.value.render()]
 
     def answer(self, choice: str) -> None:
