@@ -221,7 +221,7 @@ _NO_ROOM = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch may help: MemoryError, torch's own out-of-memory error, or what it raises on
     other devices and for the libraries that it calls, which is known by its words alone."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_ROOM)
 

@@ -21,7 +21,7 @@ EXAMPLE = """[bold]Examples[/bold]
   unroller run --task novel_view photo.jpg --look left,right --open
   unroller run --task novel_view a.png b.png --pose "0.3 0 0 0 0 0"
   unroller run --task pose a.png b.png --calls camera_pose_estimate
-  unroller run --task generation -p "a red cone" --metadata width=768,height=512
+  unroller run --task generation -p "a red cone" --metadata width=512 --backend diffusers_image:PATH
   unroller run --problem rooms:7 --backend classical
   unroller run --task pose a.png b.png --use my_plugins:motion --json
 
