@@ -145,7 +145,7 @@ def test_unroller_check_takes_words(unroller, models):
 
 def test_a_brought_backend_can_be_named(unroller, photo, tmp_path):
     Pillow.fromarray(photo.pixels).save("a.png")
-    Path("mine.py").write_text(
+    Path("flat_depth.py").write_text(
         "import numpy as np\n"
         "from unroller import DepthMap\nfrom unroller.capabilities import DepthEstimator\n"
         "class Flat:\n"
@@ -155,7 +155,7 @@ def test_a_brought_backend_can_be_named(unroller, photo, tmp_path):
         "        return [DepthMap(np.full(r.photo.pixels.shape[:2], self.far, np.float32), None, 'metre')\n"
         "                for r in requests]\n"
     )
-    for words in (["-b", "depth=mine:Flat?far=3"], ["--use", "mine.py:Flat", "-b", "depth=flat"]):
+    for words in (["-b", "depth=flat_depth:Flat?far=3"], ["--use", "flat_depth.py:Flat", "-b", "depth=flat"]):
         code, out, err = unroller("run", "--task", "depth", *words, "--calls", "", "a.png", "--json")
         assert code == 0, err
         assert json.loads(out)["output"]["unit"] == "metre"
