@@ -83,6 +83,13 @@ def put_aside(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def clear_asides(folder: Path) -> None:
+    """Take away what killed processes had not finished writing."""
+    for name in (STATES, PROBLEMS, ARRAYS, CARD, TREE, UNDER_WAY):
+        for aside in folder.glob(f".{name}.*"):
+            aside.unlink(missing_ok=True)
+
+
 def as_json(thing: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(thing, order="deterministic"), indent=1) + b"\n"
 

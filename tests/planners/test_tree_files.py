@@ -96,6 +96,18 @@ def test_a_build_that_is_killed_goes_on_and_ends_the_same(tmp_path):
     assert kills >= 3 and files(tmp_path / "unbroken") == files(broken)
 
 
+def test_a_file_that_a_kill_cut_short_is_tidied_up(tmp_path):
+    built(tmp_path / "unbroken")
+    shutil.copytree(tmp_path / "unbroken", tmp_path / "t")
+    (tmp_path / "t" / "tree.json").unlink()
+    (tmp_path / "t" / ".states.parquet.2684").write_bytes(b"PAR1")
+    shutil.copy(tmp_path / "t" / ".states.parquet.2684", tmp_path / "t" / ".building.json.17")
+    manifest = json.loads((tmp_path / "unbroken" / "tree.json").read_text())
+    (tmp_path / "t" / "building.json").write_text(json.dumps(manifest["recipe"]))
+    built(tmp_path / "t")
+    assert files(tmp_path / "t") == files(tmp_path / "unbroken")
+
+
 def test_a_damaged_part_is_made_again(tmp_path):
     built(tmp_path / "a", chunk=4)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
