@@ -34,7 +34,7 @@ class Branches:
     good. `start` is the state after the photos."""
 
     def __init__(self, model: NanoOmni, photos: Tensor) -> None:
-        self.model, self.batch = model, len(photos)
+        self.model = model
         tree = photo_segments(model.config.grid**2, photos.shape[1])
         place = positions(tree)
         mask = attention_mask(tree).to(photos.device)
@@ -53,27 +53,48 @@ class Branches:
         x, past = self.model.run(embedded.to(past[0][0].dtype), place, mask, past)
         return (past, position + count), x
 
+    def say(self, state: State, words: Tensor) -> tuple[State, Tensor]:
+        """Words (B, n) that are given, and what the model would say after each: logits (B, n, vocabulary)."""
+        state, x = self._read(state, self.model.embed(words))
+        return state, self.model.head(x)
+
     def write(
-        self, state: State, opening: Sequence[int], length: int, grammar: Grammar | None = None
+        self,
+        state: State,
+        opening: Sequence[int],
+        length: int,
+        grammar: Grammar | None = None,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> tuple[State, Tensor]:
         """A context of `length` words that starts with `opening`: new state, words (B, length)."""
         past, position = state
-        prompt = torch.tensor(opening, device=self.model.device).expand(self.batch, -1)
-        words, _, past = write(self.model, prompt, length, position, past, grammar)
+        prompt = torch.tensor(opening, device=self.model.device).expand(_batch(state), -1)
+        words, _, past = write(self.model, prompt, length, position, past, grammar, temperature, generator)
         return (past, position + length), words
 
     def think_latent(self, state: State) -> State:
         """Hidden states of the model, read as context."""
-        words = torch.full((self.batch, language.LATENTS), INDEX["<latent>"], device=self.model.device)
+        words = torch.full((_batch(state), language.LATENTS), INDEX["<latent>"], device=self.model.device)
         _, hidden = self._read(state, self.model.embed(words))
         return self._read(state, hidden)[0]
 
     def answer(self, state: State, choices: Tensor) -> Tensor:
         """Logits (B, n) of the choices (B, n), words."""
         past, position = state
-        prompt = torch.full((self.batch, 1), INDEX["<answer>"], device=self.model.device)
+        prompt = torch.full((_batch(state), 1), INDEX["<answer>"], device=self.model.device)
         _, logits, _ = write(self.model, prompt, 1, position, past)
         return logits.float().gather(1, choices)
+
+
+def repeat(state: State, times: int) -> State:
+    """Every sample `times` times, one after another, to be continued each in its own way."""
+    past, position = state
+    return tuple((k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in past), position
+
+
+def _batch(state: State) -> int:
+    return state[0][0][0].shape[0]
 
 
 def given_pose(written: Tensor) -> Tensor:

@@ -350,8 +350,10 @@ def write(
     position: int,
     past: Past,
     grammar: Grammar | None = None,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor, Past]:
-    """Greedy batched decoding with a cache.
+    """Batched decoding with a cache: the likeliest words, or at a temperature above 0 drawn ones.
 
     prompt (B, n): words that open the segment; length: words in all; grammar: of those after the prompt.
     position: of the first of them; past: of what was read before. Returns all words (B, length), the logits
@@ -367,7 +369,10 @@ def write(
         if words.shape[1] >= length:
             return words, logits, past
         may = logits if grammar is None else allowed(logits, words[:, prompt.shape[1] :], grammar)
-        new = may.argmax(-1, keepdim=True)
+        if temperature > 0:
+            new = torch.multinomial((may.float() / temperature).softmax(-1), 1, generator=generator)
+        else:
+            new = may.argmax(-1, keepdim=True)
         words = torch.cat([words, new], dim=1)
 
 

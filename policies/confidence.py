@@ -58,6 +58,11 @@ class ConfidencePolicy(Saveable):
         self.order = None if order is None else tuple(map(str, order))
         self.without = (without,) if isinstance(without, str) else tuple(map(str, without))
 
+    def at(self, cost_weight: float) -> ConfidencePolicy:
+        """The same with another λ: for a front of score against cost. Raises PolicyError."""
+        settings: dict[str, Any] = self._settings() | {"cost_weight": cost_weight}
+        return ConfidencePolicy(**settings)
+
     def decide(self, states: Sequence[State]) -> list[Decided]:
         return [self._next(state) for state in states]
 

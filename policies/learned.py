@@ -109,7 +109,7 @@ class LearnedPolicy(Saveable):
         """
         import torch
 
-        given = np.asarray(observations, np.float32)
+        given = np.require(observations, np.float32, "W")  # torch shares what it is given
         if given.ndim != 2 or given.shape[1] != self.observation.size:
             raise PolicyError(
                 f"observations have the shape {given.shape}, and this policy reads (B,"

@@ -12,7 +12,6 @@ refuses both, and actions that do something else by now.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ import msgspec
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
+from policies.files import SavedPolicyError, read_arrays, remove_others, replace_file, write_arrays
 from unroller.actions import Action
 from unroller.faults import PolicyError, UnrollerError
 from unroller.registry import POLICY_FILE, policy_named
@@ -29,9 +29,8 @@ from unroller.registry import POLICY_FILE, policy_named
 FORMAT = 1
 """Of policy.json. A folder of a later one is refused."""
 
-LONGEST, LARGEST = 16 << 20, 1 << 30
-"""Bytes of settings and of arrays that are read; a policy's are a few thousand, and a few hundred
-thousand."""
+LONGEST = 16 << 20
+"""Bytes of settings that are read; a policy's are a few thousand."""
 
 SHIPPED = Path(__file__).with_name("weights")
 """Where policies that come with the project lie, one folder a kind."""
@@ -40,10 +39,6 @@ Saved = TypeVar("Saved", bound="Saveable")
 
 Actions = Mapping[str, Action] | Mapping[str, str] | Iterable[str]
 """Actions as an executor holds them (`executor.actions`), with digests, or only their names."""
-
-
-class SavedPolicyError(PolicyError, ValueError):
-    """A folder holds no policy that can be used: it is of another kind or format, cut short, or damaged."""
 
 
 class Written(msgspec.Struct):
@@ -84,7 +79,7 @@ class Saveable:
         arrays = self._arrays()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            name = _write_arrays(folder, arrays) if arrays else ""
+            name = write_arrays(folder, arrays) if arrays else ""
             written = Written(
                 FORMAT,
                 self.kind,
@@ -94,10 +89,8 @@ class Saveable:
                 name,
                 _version(),
             )
-            _replace(folder / POLICY_FILE, msgspec.json.format(msgspec.json.encode(written)) + b"\n")
-            for old in folder.glob("arrays-*.safetensors"):
-                if old.name != name:
-                    old.unlink(missing_ok=True)
+            replace_file(folder / POLICY_FILE, msgspec.json.format(msgspec.json.encode(written)) + b"\n")
+            remove_others(folder, name)
         except (
             OSError,
             TypeError,
@@ -121,7 +114,7 @@ class Saveable:
             )
         if strict and (said := differences(written.actions, digests_of(actions or ()))):
             raise SavedPolicyError(f"{folder} was trained with other actions: {said}; train it again")
-        arrays = _read_arrays(folder, written.arrays)
+        arrays = read_arrays(folder, written.arrays)
         try:
             made = cls._made(written.settings, arrays, written.actions)
         except SavedPolicyError:
@@ -230,53 +223,6 @@ def _read(folder: Path) -> Written:
     if written.registry != registry(written.actions):
         raise SavedPolicyError(f"{file} was changed after it was saved: its actions do not fit their digest")
     return written
-
-
-def _write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    from safetensors.numpy import save
-
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    name = f"arrays-{xxh3_128_hexdigest(content)}.safetensors"
-    _replace(folder / name, content)
-    return name
-
-
-def _read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
-    if not name:
-        return {}
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    file = folder / Path(name).name
-    try:
-        if file.stat().st_size > LARGEST:
-            raise SavedPolicyError(f"{file} is larger than any policy: it is something else")
-        content = file.read_bytes()
-        if name != f"arrays-{xxh3_128_hexdigest(content)}.safetensors":
-            raise SavedPolicyError(f"{file} is damaged or was cut short: save the policy again")
-        arrays = load(content)
-    except OSError as error:
-        raise SavedPolicyError(
-            f"{folder} lacks {file.name} ({error.strerror}): copy the whole folder"
-        ) from None
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SavedPolicyError(f"{file} holds no arrays ({error}): save the policy again") from None
-    for key, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise SavedPolicyError(
-                f"{file}: {key} holds NaN or infinity: its training diverged; train it again"
-            )
-    return arrays
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    with beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)
 
 
 def _version() -> str:

@@ -189,6 +189,7 @@ def oracle_from(writer: Any, kind: str = "think", told: str = THINK) -> Primitiv
         stochastic=True,
         applies=a_question,
         max_batch=writer.max_batch,
+        prompts=(told,),
         version=fingerprint(_texts, (told, kind, str(writer.fingerprint))),
     )
     def oracle_text(views: list[View]) -> Sequence[Text | Exception]:

@@ -46,6 +46,7 @@ def written_answer(
         batched=True,
         stochastic=True,
         applies=a_question,
+        prompts=(REPLY,),
         version=fingerprint(write, (REPLY, *stop)),
     )
 

@@ -3,6 +3,7 @@
     classical                              a registered one, as it is
     my_package.models:Mine                 an object of a module
     hf:/models/Qwen3-VL-2B-Instruct        a registered one, made from a path
+    my_package.models:Mine:/models/x       the class of a module, made from a path
     text=hf:/models/x?device=cuda:1        the same for one capability, with settings (name=value&name=value)
     setup.toml                             what a file says
 
@@ -25,6 +26,7 @@ from unroller.registry import load, load_all, registered
 
 _CAPABILITY = re.compile(r"([A-Za-z_]\w*)\s*=\s*(.*)", re.DOTALL)
 _OBJECT = re.compile(r"(?:[A-Za-z_][\w.]*|.+\.py):[A-Za-z_][\w.]*")
+_OBJECT_AT = re.compile(rf"({_OBJECT.pattern}):(.*)", re.DOTALL)
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -55,6 +57,8 @@ def parsed(text: str) -> Asked:
         settings = _settings(tail, text)
     if is_object(said):
         name, path = said, None
+    elif (at := _OBJECT_AT.fullmatch(said)) and is_object(at[1]):
+        name, path = at.groups()
     else:
         name, colon, rest = said.partition(":")
         path = rest if colon else None

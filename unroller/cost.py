@@ -53,16 +53,21 @@ _ROUNDING = 1e-9  # dollars: 0.3 - 0.1 - 0.1 is a little less than 0.1
 
 class Reading(msgspec.Struct, gc=False):
     """Tokens that models ran over: prefilled, read for the first time; reused, found as they were read
-    before; written. Of a backend: since it was made. Of a run: its share, a batch's shared evenly; calls of
-    one backend that run side by side count each other's."""
+    before; written. left_out: pictures of the context for which prompts had no room in a model's window,
+    where its backend was told to go on without the oldest. Of a backend: since it was made. Of a run: its
+    share, a batch's shared evenly; calls of one backend that run side by side count each other's."""
 
     prefilled: float = 0.0
     reused: float = 0.0
     written: float = 0.0
+    left_out: float = 0.0
 
     def __add__(self, other: Reading) -> Reading:
         return Reading(
-            self.prefilled + other.prefilled, self.reused + other.reused, self.written + other.written
+            self.prefilled + other.prefilled,
+            self.reused + other.reused,
+            self.written + other.written,
+            self.left_out + other.left_out,
         )
 
     def since(self, before: Reading, samples: int = 1) -> Reading:
@@ -71,11 +76,13 @@ class Reading(msgspec.Struct, gc=False):
             (self.prefilled - before.prefilled) / samples,
             (self.reused - before.reused) / samples,
             (self.written - before.written) / samples,
+            (self.left_out - before.left_out) / samples,
         )
 
     def __str__(self) -> str:
         read = f"{self.prefilled:,.0f} tokens prefilled, {self.reused:,.0f} reused"
-        return f"{read}, {self.written:,.0f} written"
+        lost = f", {self.left_out:.3g} pictures left out of prompts" if self.left_out else ""
+        return f"{read}, {self.written:,.0f} written{lost}"
 
 
 class Spent(msgspec.Struct, gc=False):

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 from unroller.cost import FREE, Cost, Reading
 from unroller.faults import ContractError, PluginError, UndeclaredRead
 from unroller.fingerprint import fingerprint
+from unroller.instructions import labels
 from unroller.problem import FIELDS, Problem
 from unroller.rendering import Segment
 from unroller.values import Value
@@ -53,7 +54,9 @@ class Primitive:
     of the parameters), by default one model call if it needs a capability and nothing otherwise; timeout:
     seconds, or None; max_batch; stochastic: it draws random numbers, from `view.seed` or `view.rng`;
     ordered: the order between values of different types matters to it (only then may it ask for
-    `view.segments()` of several); applies: given a problem, None or the reason why it cannot be called.
+    `view.segments()` of several); applies: given a problem, None or the reason why it cannot be called;
+    prompts: the texts that it tells a model, by which its version is told from others; those that are an
+    `Instruction` have a name and a version of their own, which a run names.
     """
 
     role: ClassVar[str] = "primitive"
@@ -115,7 +118,12 @@ class Primitive:
     def version(self) -> str:
         """Given, or a hash of what the function is and holds and of the prompts it names (see
         `fingerprint`). It does not see into functions that this one calls: bump it by hand for those."""
-        return self._version or fingerprint(self.function, self.prompts)
+        return self._version or fingerprint(self.function, (*self.prompts, *self.told))
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Name and version of each of its prompts that has them: ("think@1",)."""
+        return labels(self.prompts)
 
     def run(self, views: list[View], providers: tuple[Any, ...]) -> Any:
         """Call the function with a batch: one outcome a view (checked by the caller)."""

@@ -8,8 +8,8 @@ Ray actors) can be put.
 from __future__ import annotations
 
 import inspect
-import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Protocol, cast
@@ -21,7 +21,7 @@ from unroller.actions import Action
 from unroller.arrays import Array, all_finite, is_array
 from unroller.cost import Reading
 from unroller.declare import View
-from unroller.faults import CallTimeout, NotFinite, TransientError, WrongBatch, WrongType
+from unroller.faults import CallTimeout, NotFinite, OutOfMemory, TransientError, WrongBatch, WrongType
 from unroller.values import Value, array_fields
 
 ATTEMPTS = 3
@@ -214,12 +214,16 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, (TransientError, ConnectionError, TimeoutError))
 
 
+_NO_ROOM = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""What torch says on CUDA and MPS, on the CPU, and for cuDNN and cuBLAS."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch may help: MemoryError, or torch's own out-of-memory error."""
-    if isinstance(error, MemoryError):
+    """Whether a smaller batch may help: MemoryError, torch's own out-of-memory error, or what it raises on
+    other devices and for the libraries that it calls, which is known by its words alone."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    torch: Any = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_ROOM)
 
 
 def _recover(
@@ -233,6 +237,8 @@ def _recover(
     """
     if is_transient(error):
         return _retry(action, views, error)
+    if len(views) == 1 and is_out_of_memory(error):
+        return [Failure(_alone(error))]
     if len(views) == 1 or isinstance(error, (WrongBatch, WrongType)):
         return [Failure(error)] * len(views)
     for view in views:
@@ -242,6 +248,7 @@ def _recover(
     middle = len(views) // 2
     if is_out_of_memory(error):
         action.max_batch = max(1, min(action.max_batch, middle))  # and remember it
+        let_go(error)
     outcomes: list[Any] = []
     for half in (views[:middle], views[middle:]):
         if patience is not None and patience[0] <= 0:
@@ -254,6 +261,24 @@ def _recover(
                 patience[0] -= 1
             outcomes += _recover(action, half, again, patience)
     return outcomes
+
+
+def let_go(error: BaseException) -> None:
+    """Clear what the finished frames of an error hold: the tensors of a batch, for which there was no room,
+    would leave half of it no more."""
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__cause__ or seen.__context__
+
+
+def _alone(error: Exception) -> OutOfMemory:
+    """What is told of a sample that has no room though it is alone."""
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return OutOfMemory(
+        f"one sample alone does not fit into memory ({why:.200}): leave photos or contexts out, or choose a"
+        " smaller model or dtype, or free what else is on its device"
+    )
 
 
 def _retry(action: Action, views: list[View], error: Exception) -> list[Any]:
@@ -298,7 +323,7 @@ def _examined(action: Action, views: list[View], outcomes: list[Any]) -> list[An
         if isinstance(outcome, Failure):
             pass
         elif isinstance(outcome, Exception):
-            outcome = Failure(outcome)
+            outcome = Failure(_alone(outcome) if is_out_of_memory(outcome) else outcome)
         elif action.is_value:
             if not isinstance(outcome, action.writes):
                 got, want = type(outcome).__name__, action.writes.__name__

@@ -266,8 +266,15 @@ class Executor:
             "fingerprints": [str(b.fingerprint) for b in self.backends],
             "policy": self.policy_name,
             "actions": list(self.actions),
+            "instructions": self.told,
             "budget": self.budget.model_dump(exclude_none=True),
         }
+
+    @property
+    def told(self) -> dict[str, list[str]]:
+        """Name and version of what primitives and decoders tell a model: {"text_think": ["think@1"]}."""
+        ours = (*(action.primitive for action in self.actions.values()), *self._decoders.values())
+        return {one.name: list(one.told) for one in ours if one.told}
 
     def decoder(self, task: str) -> Action:
         """The decoder of a task, bound. Raises UnknownName or MissingCapability."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -42,6 +43,9 @@ def explain(run: Run, contributions: bool = True) -> str:
             lines.append(f"Output: {_cut(event.entry.value.words())}")
         else:
             lines.append("No output: decoding failed.")
+    if told := instructions(run):
+        said = "; ".join(f"{name} {', '.join(these)}" for name, these in told.items())
+        lines.append(f"Instructions: {said}.")
     lines.append(f"Charged {run.cost}; {run.seconds:.2f} s, {run.spent.hits} memo hits.")
     if run.spent.reading is not None:
         lines.append(f"Read: {run.spent.reading}.")
@@ -58,6 +62,16 @@ def explain(run: Run, contributions: bool = True) -> str:
     return "\n".join(lines)
 
 
+def instructions(run: Run) -> dict[str, list[str]]:
+    """Name and version of what a model was told, by the primitive that told it: those called in this run,
+    and the decoder. {"text_think": ["think@1"], "spatial": ["answer@1"]}"""
+    executor = run.executor
+    called = [executor.actions[e.action].primitive for e in run.entries if e.action in executor.actions]
+    with suppress(UnrollerError):  # a run may be looked at where nobody could decode it
+        called.append(executor.decoder(run.problem.task).primitive)
+    return {one.name: list(one.told) for one in called if one.told}
+
+
 def as_dict(run: Run) -> dict[str, Any]:
     """The run as plain data: arrays appear as their shape and dtype."""
     problem = run.problem
@@ -71,6 +85,7 @@ def as_dict(run: Run) -> dict[str, Any]:
         ],
         "problem": problem.identity.hex(),
         "run": run.executor.summary(),
+        "instructions": instructions(run),
         "output": None if run.output is None else plain(run.output),
         "words": run.output_words,
         "cost": msgspec.to_builtins(run.cost),

@@ -94,6 +94,10 @@ class NotFinite(ContractError, ValueError):
     """A value holds NaN or infinity."""
 
 
+class OutOfMemory(UnrollerError, MemoryError):
+    """One sample alone does not fit into the memory that is left; larger batches were halved before."""
+
+
 class CallTimeout(UnrollerError, TimeoutError):
     """A call outlasted the `timeout` that its primitive declares."""
 

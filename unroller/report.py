@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from unroller.cost import Cost
 from unroller.decide import Decision
+from unroller.explain import instructions
 from unroller.faults import Fault
 from unroller.pictures import Album
 from unroller.problem import Intrinsics, Problem
@@ -123,6 +124,8 @@ def _stats(run: Run) -> list[tuple[str, str, str]]:
     if spent.reading is not None:
         read = spent.reading
         more_read = f"{read.reused:,.0f} reused, {read.written:,.0f} written"
+        if read.left_out:
+            more_read += f", {read.left_out:.3g} pictures left out"
         stats.append(("Read", f"{read.prefilled:,.0f} tokens", more_read))
     if run.faults:
         kinds = ", ".join(dict.fromkeys(fault.kind for fault in run.faults))
@@ -142,10 +145,12 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         if library in sys.modules:
             versions.append(f"{library} {sys.modules[library].__version__}")
     decoder = run.executor.decoder(run.problem.task).primitive
+    told = dict.fromkeys(label for these in instructions(run).values() for label in these)
     facts = [
         ("Policy", summary["policy"]),
         ("Backends", backends or "none"),
         ("Decoder", f"{decoder.name}@{decoder.version}"),
+        ("Instructions", ", ".join(told) or "none"),
         ("Budget", budget or "no limit"),
         ("Seed", str(run.problem.seed)),
         ("Versions", ", ".join(versions)),

@@ -15,15 +15,10 @@ from .muon import Muon
 _ADAM = ("exp_avg", "exp_avg_sq", "step")
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """Of all its groups, one after another."""
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
 def save(
     folder: Path,
     model: nn.Module,
-    muon: Muon,
+    muon: Muon | None,
     adam: torch.optim.Optimizer,
     names: tuple[list[str], list[str]],
     progress: dict,
@@ -31,11 +26,12 @@ def save(
     compact: bool = False,
     limit: int = 15_000_000,
 ) -> None:
-    """names: of the parameters of muon and adam, in their order. compact: momentum in bf16."""
+    """names: of the parameters of muon and adam, in their order. muon: None where only adam trains.
+    compact: momentum in bf16."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
     for name, p in zip(names[0], _parameters(muon), strict=True):
-        if p in muon.state:
+        if muon is not None and p in muon.state:
             kept = muon.state[p]["momentum"]
             tensors[f"momentum/{name}"] = kept.bfloat16() if compact else kept
     for name, p in zip(names[1], _parameters(adam), strict=True):
@@ -63,7 +59,7 @@ def save(
 def load(
     folder: Path,
     model: nn.Module,
-    muon: Muon,
+    muon: Muon | None,
     adam: torch.optim.Optimizer,
     names: tuple[list[str], list[str]],
     generator: torch.Generator,
@@ -77,7 +73,7 @@ def load(
         tensors |= load_file(folder / f"checkpoint-{k}.safetensors")
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
     for name, p in zip(names[0], _parameters(muon), strict=True):
-        if f"momentum/{name}" in tensors:
+        if muon is not None and f"momentum/{name}" in tensors:
             muon.state[p]["momentum"] = tensors[f"momentum/{name}"].to(p)
     for name, p in zip(names[1], _parameters(adam), strict=True):
         for key in _ADAM:
@@ -87,3 +83,9 @@ def load(
                 adam.state[p][key] = kept.to(p) if key != "step" or fused else kept
     generator.set_state(tensors["random"])
     return progress
+
+
+def _parameters(optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]:
+    """Of all its groups, one after another."""
+    groups = [] if optimizer is None else optimizer.param_groups
+    return [p for group in groups for p in group["params"]]

@@ -22,6 +22,7 @@ from planners.tree.oracle import Oracle, oracle
 from planners.tree.seeing import Seen, SeenState, Within
 from planners.tree.summary import summary
 from planners.tree.synthetic import Optimum, optimum, synthetic
+from planners.tree.tables import observation_of, table
 
 __all__ = [
     "CompleteTree",
@@ -40,10 +41,12 @@ __all__ = [
     "evaluate",
     "load",
     "name_of",
+    "observation_of",
     "optimum",
     "oracle",
     "pareto",
     "schedules",
     "summary",
     "synthetic",
+    "table",
 ]

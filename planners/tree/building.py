@@ -15,6 +15,7 @@ from planners.tree.files import (
     TREE,
     UNDER_WAY,
     as_json,
+    clear_asides,
     need_pyarrow,
     put_aside,
     read_manifest,
@@ -127,6 +128,7 @@ def _clear(out: Path) -> None:
     """Take away what was only kept until the tree was finished."""
     (out / UNDER_WAY).unlink(missing_ok=True)
     shutil.rmtree(out / PARTS, ignore_errors=True)
+    clear_asides(out)
 
 
 def _chunks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from planners.tree.layout import Layout, State, name_of
 from planners.tree.measuring import Chunk, drawn
 from planners.tree.recipe import Recipe
 from unroller.problem import Problem
+
+if TYPE_CHECKING:
+    from policies.observation import Observation
+    from policies.table import Table
 
 Array = np.ndarray[Any, Any]
 
@@ -146,6 +150,8 @@ class CompleteTree:
             found = drawn(self.problems[i], draw)
             if found is self.problems[i]:
                 found = found.model_copy()
+            for field in ("images", "intrinsics"):
+                vars(found)[field] = getattr(self.problems[i], field)
             vars(found)["identity"] = self._identities[i][draw]
             self._drawn[i, draw] = found
         return found
@@ -162,6 +168,20 @@ class CompleteTree:
         if found is None:
             raise TreeError(f"the tree does not hold {name_of(state)}: it holds {self.layout!r}")
         return found
+
+    def table(
+        self,
+        observation: Observation | None = None,
+        *,
+        price: Any = "model_calls",
+        budget: Any = None,
+        problems: Sequence[int] | None = None,
+        by: Any = None,
+    ) -> Table:
+        """The tree as arrays for one observation, to train on: see `planners.tree.tables.table`."""
+        from planners.tree.tables import table
+
+        return table(self, observation, price=price, budget=budget, problems=problems, by=by)
 
     def follow(self, calls: Sequence[str]) -> Array:
         """(n, D): the state in which a list of calls ends up; as in a live run, a call that is not allowed
@@ -224,7 +244,7 @@ def _assembled(manifest: Manifest, states: Any, problems: Any, arrays: Mapping[s
         tables,
         arrays["probabilities"],
         {name.removeprefix("probe."): array for name, array in arrays.items() if name.startswith("probe.")},
-        [_problem(raw) for raw in problems["fields"].to_pylist()],
+        _problems(problems),
         identities,
         lambda row: values[row].as_py(),
     )
@@ -255,12 +275,31 @@ def assembled(recipe: Recipe, problems: Sequence[Problem], chunk: Chunk) -> Comp
     )
 
 
-def _problem(raw: bytes) -> Problem:
+class _NotKept:
+    """Stands where a picture or a camera was: it can be counted, and nothing else."""
+
+    size = ("?", "?")
+
+    def __getattr__(self, name: str) -> Any:
+        raise TreeError(
+            f"a tree does not keep pictures and cameras, and a policy asks for the {name} of one: decide from"
+            " words, probes and counts, or run live"
+        )
+
+
+def _problems(table: Any) -> list[Problem]:
+    """The problems of a tree, with as many pictures and cameras as they had."""
     import os
 
     from unroller.codec import BlobStore, Codec
 
-    return Problem(**Codec(BlobStore(Path(os.devnull))).fields(raw))
+    codec, nothing = Codec(BlobStore(Path(os.devnull))), _NotKept()
+    found = [Problem(**codec.fields(raw)) for raw in table["fields"].to_pylist()]
+    for column, field in (("images", "images"), ("cameras", "intrinsics")):
+        if column in table.column_names:  # trees of the first days did not count cameras
+            for problem, count in zip(found, table[column].to_pylist(), strict=True):
+                vars(problem)[field] = (nothing,) * count
+    return found
 
 
 def _costs(tables: Mapping[str, Array], prefix: str) -> Array:

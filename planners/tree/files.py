@@ -83,6 +83,13 @@ def put_aside(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def clear_asides(folder: Path) -> None:
+    """Take away what killed processes had not finished writing."""
+    for name in (STATES, PROBLEMS, ARRAYS, CARD, TREE, UNDER_WAY):
+        for aside in folder.glob(f".{name}.*"):
+            aside.unlink(missing_ok=True)
+
+
 def as_json(thing: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(thing, order="deterministic"), indent=1) + b"\n"
 
@@ -163,6 +170,7 @@ def _problems(problems: Sequence[Problem], draws: int) -> Any:
             "prompt": pyarrow.array([p.prompt for p in problems], text),
             "choices": pyarrow.array([list(p.choices) for p in problems], pyarrow.list_(text)),
             "images": pyarrow.array([len(p.images) for p in problems], pyarrow.int32()),
+            "cameras": pyarrow.array([len(p.intrinsics) for p in problems], pyarrow.int32()),
             "metadata": pyarrow.array([_readable(p.metadata) for p in problems], text),
             "identities": pyarrow.array(
                 [[drawn(p, d).identity for d in range(draws)] for p in problems],

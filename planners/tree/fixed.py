@@ -4,17 +4,19 @@ the others."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from planners.tree.complete import CompleteTree
 from planners.tree.faults import TreeError
 from planners.tree.layout import State
 from planners.tree.pricing import Price, price_of
 from unroller.ablation.bootstrap import RESAMPLES, Estimate, estimate, resampled_means
 from unroller.problem import Problem
+
+if TYPE_CHECKING:
+    from planners.tree.complete import CompleteTree
 
 Array = np.ndarray[Any, Any]
 By = str | Callable[[Problem], Any] | None

@@ -176,9 +176,12 @@ class Seen:
 
 
 class _Action:
-    """What a policy may look up of an action: its name, its docstring, the most it is charged."""
+    """What a policy may look up of an action: its name, its docstring, the most it is charged. Nobody
+    provides it any more, so none is left out as something that the model could not read (`unread`): whoever
+    built the tree chose its actions."""
 
     missing = None
+    providers = ()
 
     def __init__(self, made: ActionMade) -> None:
         self.name = made.name

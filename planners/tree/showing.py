@@ -32,7 +32,7 @@ def show_summary(console: Console, summary: Summary) -> None:
 
 
 def _schedules(summary: Summary) -> Grid:
-    grid = _plain("schedule")
+    grid = plain_grid("schedule")
     hard = summary.rows[0].hard is not None
     for name in ["score", *(["hard"] if hard else []), "calls", "tokens", "made", "front"]:
         grid.add_column(Line(name), justify="right")
@@ -42,7 +42,7 @@ def _schedules(summary: Summary) -> Grid:
         calls, tokens, _ = row.charged
         grid.add_row(
             line(one_line(row.schedule, 90)),
-            _points(row.score),
+            points(row.score),
             *([f"{100 * (row.hard or 0):.1f}"] if hard else []),
             f"{calls:.2f}",
             f"{tokens:.1f}",
@@ -56,7 +56,7 @@ def _schedules(summary: Summary) -> Grid:
 
 
 def _best(summary: Summary) -> Grid:
-    grid = _plain("chosen on some, scored on others")
+    grid = plain_grid("chosen on some, scored on others")
     for name in ("score", "hard", summary.price):
         grid.add_column(Line(name), justify="right")
     oracle = f"oracle, {summary.oracle.kind}"
@@ -66,14 +66,14 @@ def _best(summary: Summary) -> Grid:
         (oracle, summary.oracle),
     ]:
         hard = "—" if found.hard is None else f"{100 * found.hard.mean:.1f}"
-        grid.add_row(line(name), _points(found.score), hard, f"{found.cost.mean:.2f}")
+        grid.add_row(line(name), points(found.score), hard, f"{found.cost.mean:.2f}")
     if not summary.oracle.optimistic:
-        grid.add_row("oracle, naive (fake)", _points(summary.oracle.naive), "", "")
+        grid.add_row("oracle, naive (fake)", points(summary.oracle.naive), "", "")
     return grid
 
 
 def _gains(summary: Summary) -> Grid:
-    grid = _plain("gain in score, points")
+    grid = plain_grid("gain in score, points")
     grid.add_column(Line("95 % paired"), justify="right")
     for name, gain in summary.gains.items():
         words = name.replace("group", one_line(summary.by, 30))
@@ -101,7 +101,10 @@ def _footer(summary: Summary) -> str:
     )
 
 
-def _points(found: Estimate) -> str:
+def points(found: Estimate) -> str:
+    """A score with its interval in points of a hundred."""
+    if found.low != found.low:  # there is none of one problem
+        return f"{100 * found.mean:.1f}"
     return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
@@ -109,7 +112,8 @@ def _share(row: Row) -> str:
     return "" if row.made == 1 else f"{row.made:.0%}"
 
 
-def _plain(first: str) -> Grid:
+def plain_grid(first: str) -> Grid:
+    """An empty table as trees and comparisons are printed; `first` heads its first column."""
     options: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "show_edge": False}
     grid = Grid(header_style="dim", **options)
     grid.add_column(Line(first), style="bold", overflow="fold")

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unroller.dispatch import is_out_of_memory
 from unroller.faults import MissingCapability, PluginError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -279,9 +280,9 @@ class telling:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, (MemoryError, MissingCapability)):
+        if not isinstance(error, Exception) or isinstance(error, MissingCapability):
             return
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which the engine knows what to do with
+        if is_out_of_memory(error):  # which the engine knows what to do with
             return
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise MissingCapability(

@@ -25,6 +25,7 @@ from unroller.capabilities import (
     ViewRequest,
     ViewSynthesizer,
 )
+from unroller.dispatch import is_out_of_memory
 from unroller.faults import InputError, MissingCapability
 from unroller.problem import Intrinsics
 from unroller.values import CameraPose, DepthMap, Image, NovelViews
@@ -183,6 +184,8 @@ def _each(work: Callable[..., Any], samples: Any) -> list[Any]:
         except (GeometryError, InputError) as error:
             outcomes.append(InputError(str(error)))
         except Exception as error:
+            if is_out_of_memory(error):  # of a learned matcher: the engine halves the batch
+                raise
             outcomes.append(error)
     return outcomes
 

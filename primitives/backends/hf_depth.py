@@ -37,6 +37,7 @@ from primitives.backends.checkpoints import (
 )
 from unroller.arrays import to_numpy
 from unroller.capabilities import DepthEstimator, DepthRequest, Outcomes
+from unroller.dispatch import is_out_of_memory
 from unroller.faults import InputError, MissingCapability, PluginError
 from unroller.problem import Intrinsics
 from unroller.values import DepthMap, Image
@@ -294,6 +295,8 @@ class _Regressor:
         try:
             prepared = self.processor(images=Pillow.fromarray(photo), return_tensors="pt").pixel_values[0]
         except (ValueError, RuntimeError, ZeroDivisionError) as error:  # a side came out at no pixels
+            if is_out_of_memory(error):
+                raise
             height, width = photo.shape[:2]
             return InputError(
                 f"a photo of {width} × {height} pixels cannot be brought to the size that {self.family} reads"

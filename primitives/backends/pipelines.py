@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from primitives.backends.checkpoints import Checkpoint, imported, opened, telling, torch_dtype
+from primitives.backends.processors import without_videos
 from unroller.faults import InputError, MissingCapability, PluginError
 
 _WEIGHTS = re.compile(r"[^.]+(?:\.(\w+?))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
@@ -91,6 +92,7 @@ def load(
             for name in parts_of(found)
             if (found.folder / name / "config.json").is_file()
         }
+        parts |= _processors(transformers, found)
         given: dict[str, Any] = {name: part for name, part in parts.items() if part is not None} | more
         if find_spec("accelerate") is None:
             given["low_cpu_mem_usage"] = False
@@ -136,6 +138,20 @@ def _part(
             " whole; download or convert it again"
         )
     return part.eval()
+
+
+def _processors(transformers: Any, found: Checkpoint) -> dict[str, Any]:
+    """Processors of pictures and text that a family would load with one of videos beside, which it asks for
+    nothing, where this machine has no torchvision to load that with."""
+    if find_spec("torchvision") is not None:
+        return {}
+    made: dict[str, Any] = {}
+    for name, (library, named) in parts_of(found).items():
+        kind = getattr(transformers, named, None) if library == "transformers" else None
+        attributes = getattr(kind, "get_attributes", tuple)
+        if "video_processor" in attributes():
+            made[name] = without_videos(transformers, found.folder / name, named)
+    return made
 
 
 def _variant(home: Path, wanted: str | None) -> str | None:

@@ -52,7 +52,7 @@ class Reader:
             special.update(str(one) for one in tokenizer.added_tokens_decoder.values() if one.special)
             limit = int(tokenizer.model_max_length)
             if sequence is not None and not _is_clip(tokenizer):
-                limit = sequence - _framed(pipe, tokenizer)
+                limit = max(0, sequence - _framed(pipe, tokenizer))
             if _is_clip(tokenizer) and not alone:
                 continue
             if limit <= 1 << 20 and (self.limit is None or limit > self.limit):

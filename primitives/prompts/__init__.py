@@ -1,4 +1,5 @@
-"""The instructions that primitives give to language models, one file each, and how a prompt is put together.
+"""The instructions that primitives give to language models, a file for each version, and how prompts are put
+together.
 
 A model reads what is given (photos, the question), then the context as it was written, then the instruction,
 which is dropped afterwards: so what it has read for one step stays a prefix of what it reads for the next.
@@ -11,12 +12,13 @@ from pathlib import Path
 
 from unroller.capabilities import Prompt
 from unroller.declare import View
+from unroller.instructions import Instruction, read_instruction
 from unroller.rendering import ImageSegment, Segment, TextSegment, escape
 
 
-def instruction(name: str) -> str:
-    """The text of `primitives/prompts/<name>.md`."""
-    return Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8").strip()
+def instruction(name: str, version: int | None = None) -> Instruction:
+    """The text of `primitives/prompts/<name>.v<version>.md`, by default its newest. Raises UnknownName."""
+    return read_instruction(Path(__file__).parent, name, version)
 
 
 def prompt_of(view: View, told: str, writes: str = "", asked: Sequence[str] = ("question",)) -> Prompt:
@@ -31,4 +33,4 @@ def prompt_of(view: View, told: str, writes: str = "", asked: Sequence[str] = ("
     said = [text for field in asked if (text := getattr(view, field)) is not None]
     if said:
         segments.append(TextSegment(escape("\n".join(said))))
-    return Prompt((*segments, *view.segments()), instruction=told, writes=writes)
+    return Prompt((*segments, *view.segments()), instruction=str(told), writes=writes)

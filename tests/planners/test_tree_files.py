@@ -76,7 +76,7 @@ def test_a_build_that_is_killed_goes_on_and_ends_the_same(tmp_path):
     built(tmp_path / "unbroken", chunk=2)
     broken, kills, parts = tmp_path / "broken", 0, 0
     for _ in range(20):
-        process = start(broken, slow=0.004)
+        process = start(broken, slow=0.02)
         assert process.stdout.readline() == "go\n"
         deadline = time.monotonic() + 60
         done = parts
@@ -94,6 +94,18 @@ def test_a_build_that_is_killed_goes_on_and_ends_the_same(tmp_path):
             tree.load(broken)
     assert start(broken, slow=0).wait(60) == 0, "if the kill came after the last file, it tidies up"
     assert kills >= 3 and files(tmp_path / "unbroken") == files(broken)
+
+
+def test_a_file_that_a_kill_cut_short_is_tidied_up(tmp_path):
+    built(tmp_path / "unbroken")
+    shutil.copytree(tmp_path / "unbroken", tmp_path / "t")
+    (tmp_path / "t" / "tree.json").unlink()
+    (tmp_path / "t" / ".states.parquet.2684").write_bytes(b"PAR1")
+    shutil.copy(tmp_path / "t" / ".states.parquet.2684", tmp_path / "t" / ".building.json.17")
+    manifest = json.loads((tmp_path / "unbroken" / "tree.json").read_text())
+    (tmp_path / "t" / "building.json").write_text(json.dumps(manifest["recipe"]))
+    built(tmp_path / "t")
+    assert files(tmp_path / "t") == files(tmp_path / "unbroken")
 
 
 def test_a_damaged_part_is_made_again(tmp_path):

@@ -10,6 +10,7 @@
 What is really computed is noted in the file $TOYS_COMPUTED, one line a call, and takes $TOYS_SLOW seconds.
 """
 
+import math
 import os
 import time
 
@@ -108,6 +109,12 @@ def quiz(view):
 def sureness(view):
     """The probability of the answer that would be given now."""
     return max(answered(view)[1])
+
+
+@probe(reads=("choices", Text, DepthMap), cost=Cost(model_calls=1))
+def answer_entropy(view):
+    """Entropy, in nats, of the answer that would be given now."""
+    return -sum(p * math.log(p) for p in answered(view)[1])
 
 
 @probe(reads=("metadata",), writes=np.ndarray)

@@ -145,7 +145,7 @@ def test_unroller_check_takes_words(unroller, models):
 
 def test_a_brought_backend_can_be_named(unroller, photo, tmp_path):
     Pillow.fromarray(photo.pixels).save("a.png")
-    Path("mine.py").write_text(
+    Path("flat_depth.py").write_text(
         "import numpy as np\n"
         "from unroller import DepthMap\nfrom unroller.capabilities import DepthEstimator\n"
         "class Flat:\n"
@@ -155,10 +155,39 @@ def test_a_brought_backend_can_be_named(unroller, photo, tmp_path):
         "        return [DepthMap(np.full(r.photo.pixels.shape[:2], self.far, np.float32), None, 'metre')\n"
         "                for r in requests]\n"
     )
-    for words in (["-b", "depth=mine:Flat?far=3"], ["--use", "mine.py:Flat", "-b", "depth=flat"]):
+    for words in (["-b", "depth=flat_depth:Flat?far=3"], ["--use", "flat_depth.py:Flat", "-b", "depth=flat"]):
         code, out, err = unroller("run", "--task", "depth", *words, "--calls", "", "a.png", "--json")
         assert code == 0, err
         assert json.loads(out)["output"]["unit"] == "metre"
+
+
+def test_a_brought_class_is_made_from_the_path_that_is_named(unroller, photo):
+    Pillow.fromarray(photo.pixels).save("a.png")
+    Path("far.txt").write_text("7")
+    Path("yours.py").write_text(
+        "from pathlib import Path\nimport numpy as np\n"
+        "from unroller import DepthMap\nfrom unroller.capabilities import DepthEstimator\n"
+        "class Flat:\n"
+        "    name, fingerprint, max_batch, provides, lacks = 'flat', 'flat-none', 4, (), 'a file'\n"
+        "    def __init__(self, path=None, *, times=1):\n"
+        "        if path is not None:\n"
+        "            self.far, self.provides = times * float(Path(path).read_text()), (DepthEstimator,)\n"
+        "            self.fingerprint = f'flat-{self.far}'\n"
+        "    def estimate_depth(self, requests, *, seeds):\n"
+        "        return [DepthMap(np.full(r.photo.pixels.shape[:2], self.far, np.float32), None, 'metre')\n"
+        "                for r in requests]\n"
+    )
+    for words in (
+        ["-b", "depth=yours:Flat:far.txt?times=2"],
+        ["-b", "depth=yours.py:Flat:far.txt?times=2"],
+        ["--use", "yours.py:Flat", "-b", "depth=flat:far.txt?times=2"],
+        ["--use", "yours.py:Flat", "-b", "flat:far.txt?times=2", "-b", "pose=classical"],
+    ):
+        code, out, err = unroller("run", "--task", "depth", *words, "--calls", "", "a.png", "--json")
+        assert code == 0, err
+        assert json.loads(out)["output"]["unit"] == "metre", words
+    code, _, err = unroller("run", "--task", "depth", "-b", "yours:Flat", "--calls", "", "a.png")
+    assert code == 3 and "flat lacks a file" in err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Pictures by published pipelines: real ones, as diffusers saves them, but tiny and untrained."""
 
+import importlib
 import inspect
 import json
 import shutil
@@ -8,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from unroller import Executor, Problem, Text, primitive
 from unroller.capabilities import ImageEditor, ImageGenerator, Prompt
@@ -24,6 +26,7 @@ from tiny.pipelines import (  # noqa: E402
     save_family,
     save_flux,
     save_instruct_pix2pix,
+    save_qwen_image_edit,
     save_stable_diffusion,
 )
 
@@ -152,7 +155,8 @@ def test_weights_are_used_as_they_were_saved_or_as_asked(unet, tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_with_their_own_ways_to_read_a_prompt(family, tmp_path):
-    more = {"use_resolution_binning": False} if family == "sana" else {}  # else it draws a megapixel
+    binned = family in ("sana", "pixart")  # in sizes of a megapixel, if they may
+    more = {"use_resolution_binning": False} if binned else {}
     one = backend(save_family(tmp_path, family), options=more)
     prompts = [said("a red cone"), said("a blue box, seen from above, in the morning")]
     together = drawn(one, *prompts, seeds=[1, 1], width=64, height=32)
@@ -160,6 +164,7 @@ def test_families_with_their_own_ways_to_read_a_prompt(family, tmp_path):
     for i, prompt in enumerate(prompts):
         (alone,) = drawn(one, prompt, seeds=[1], width=64, height=32)
         assert alone.size == (64, 32) and levels(alone, together[i]) <= 1
+    assert one._painter.given.get("clean_caption", False) is False
     (long,) = drawn(one, said("a cone", "left " * 2000))
     assert isinstance(long, InputError) and "and the pipeline reads" in str(long)
 
@@ -297,8 +302,6 @@ def test_the_size_that_a_checkpoint_was_trained_on_is_read_off_it(unet):
 
 @pytest.mark.parametrize("checkpoint", ["pix2pix", "kontext"])
 def test_an_edited_picture_is_what_the_pipeline_makes_of_it(checkpoint, request):
-    from PIL import Image as Pillow
-
     folder = request.getfixturevalue(checkpoint)
     more = LITTLE if checkpoint == "kontext" else {}
     one = backend(folder, options=more)
@@ -316,6 +319,35 @@ def test_an_edited_picture_is_what_the_pipeline_makes_of_it(checkpoint, request)
     if theirs.size != (WIDTH, HEIGHT):  # Flux Kontext takes the aspects it was trained on
         theirs = theirs.resize((WIDTH, HEIGHT), Pillow.Resampling.LANCZOS)
     assert np.array_equal(np.asarray(ours.pixels), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("kind", ["QwenImageEditPipeline", "QwenImageEditPlusPipeline"])
+def test_a_family_that_looks_at_what_it_edits(kind, tmp_path, monkeypatch):
+    """Its encoder reads the picture beside the words, by a processor that also knows videos."""
+    from diffusers.pipelines import qwenimage
+
+    name = "pipeline_qwenimage_edit" + "_plus" * ("Plus" in kind)
+    of = importlib.import_module(f"{qwenimage.__name__}.{name}")
+    small = (32, 32) if "Plus" in kind else (32, 32, None)  # in place of a megapixel
+    monkeypatch.setattr(of, "calculate_dimensions", lambda *_: small)
+    one = backend(save_qwen_image_edit(tmp_path, kind), guidance=3.0)
+    assert one.provides == (ImageEditor,)
+    photos, orders = [photo(0), photo(1, 13, 21)], [said("make it red"), said("a blue cone")]
+    first, second = one.edit_image(photos, orders, seeds=[1, 2])
+    assert first.size == (WIDTH, HEIGHT) and second.size == (13, 21)
+    (alone,) = one.edit_image(photos[1:], orders[1:], seeds=[2])
+    assert levels(alone, second) <= 1
+    theirs = one._pipe(
+        prompt="make it red",
+        negative_prompt=" ",
+        true_cfg_scale=3.0,
+        image=Pillow.fromarray(photo(0).pixels),
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(1),
+    ).images[0]
+    assert np.array_equal(first.pixels, np.asarray(theirs.resize((WIDTH, HEIGHT), Pillow.Resampling.LANCZOS)))
+    (long,) = one.edit_image(photos[:1], [said("cone " * 600)], seeds=[1])
+    assert isinstance(long, InputError) and "and the pipeline reads" in str(long)
 
 
 def test_pictures_of_mixed_sizes_are_edited_as_if_alone_and_keep_their_size(pix2pix):

@@ -439,7 +439,7 @@ def test_numbers_that_are_none_are_no_clip(copy):
 
 def test_what_reads_the_prompts_is_asked_for(vace, monkeypatch):
     monkeypatch.setitem(sys.modules, "ftfy", None)
-    with pytest.raises(MissingCapability, match="pip install 'ftfy'"):
+    with pytest.raises(MissingCapability, match=r"pip install 'unroller\[video\]'"):
         clips(backend(vace), said("a cone"))
 
 

@@ -263,6 +263,23 @@ def test_a_prompt_longer_than_the_window(tmp_path):
     assert isinstance(still, InputError) and "no more views to drop" in str(still)
 
 
+def test_a_run_says_how_many_views_its_prompts_had_no_room_for(tmp_path):
+    from unroller import primitive
+
+    @primitive(reads=("images",), writes=NovelViews)
+    def aside(v):
+        return NovelViews(np.stack([picture(8), picture(9)]), ("left", "right"))
+
+    x = Problem.spatial(picture(1), picture(2), question="where is the cone", choices=["left", "right"])
+    backend = loaded(saved(tmp_path, llava(longest=170)), window="drop_oldest_views")
+    ex = Executor(backend=backend, primitives=[aside], decoders=[spatial], policy=["aside"], memo=None)
+    run = ex.run(x)
+    assert run.output is not None and run.spent.reading.left_out >= 1
+    assert "left out of prompts" in run.explain(contributions=False)
+    assert run.to_dict()["spent"]["reading"]["left_out"] == run.spent.reading.left_out
+    assert "left out" not in ex.extend(policy=[]).run(x).explain(contributions=False)
+
+
 def test_a_prompt_that_cannot_be_read_does_not_fail_its_mates(folders):
     backend = loaded(folders["qwen3_vl"])
     strip = Prompt((ImageSegment(picture(1, 1, 900), "photo 1"), TextSegment("where")))

@@ -1,6 +1,8 @@
 """The embedded model as a backend: real weights of a tiny model, made here; what it can do is tested on the
 shipped ones elsewhere."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -343,3 +345,11 @@ def test_a_caption_tells_of_an_object_once(nano, asked):
         for entry in run.entries:
             named = [name for name in OBJECTS if name in entry.value.text]
             assert named and all(entry.value.text.count(name) == 1 for name in named)
+
+
+def test_without_torch_one_command_is_named(asked, tmp_path, monkeypatch):
+    folder = weights(tmp_path / "more")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    run = executor(Nano(folder), ["text_think"]).run(asked[0])
+    assert run.output is None and {fault.kind for fault in run.faults} == {"MissingCapability"}
+    assert all("pip install 'torch'" in fault.message for fault in run.faults)

@@ -1,6 +1,7 @@
 """Pipelines of diffusers of a few thousand parameters, with random weights, saved as diffusers does: a Stable
 Diffusion (UNet, CLIP), an InstructPix2Pix, a Flux and a Flux Kontext (transformer, CLIP and T5); and of
-families with other ways to read prompts an SDXL, an SD3, a Qwen-Image, a Z-Image, a Sana, a Flux 2 Klein."""
+families with other ways to read prompts an SDXL, an SD3, a PixArt, a Qwen-Image
+and its editor, a Z-Image, a Sana, a Flux 2 Klein."""
 
 import torch
 import transformers
@@ -204,9 +205,9 @@ def sd3(diffusers):
     )
 
 
-def qwen_image(diffusers):
-    words = tokenizer({"turn": "<|im_start|>", "end": "<|im_end|>"})
+def qwen2_5_vl(words, **vision):
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6}
+    marks = {name: words.convert_tokens_to_ids(mark) for name, mark in LOOKS.items()}
     config = transformers.Qwen2_5_VLConfig(
         text_config={
             "hidden_size": 16,
@@ -225,10 +226,25 @@ def qwen_image(diffusers):
             "intermediate_size": 16,
             "num_heads": 2,
             "out_hidden_size": 16,
+            **vision,
         },
+        **{f"{name}_id": held for name, held in marks.items() if held is not None},
     )
-    return diffusers.QwenImagePipeline(
-        transformer=diffusers.QwenImageTransformer2DModel(
+    return enlivened(transformers.Qwen2_5_VLForConditionalGeneration(config))
+
+
+LOOKS = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "vision_start_token": "<|vision_start|>",
+    "vision_end_token": "<|vision_end|>",
+}
+
+
+def qwen_parts(diffusers):
+    """What Qwen's pipelines have in common."""
+    return {
+        "transformer": diffusers.QwenImageTransformer2DModel(
             patch_size=2,
             in_channels=16,
             out_channels=4,
@@ -238,7 +254,7 @@ def qwen_image(diffusers):
             joint_attention_dim=16,
             axes_dims_rope=(8, 4, 4),
         ),
-        vae=diffusers.AutoencoderKLQwenImage(
+        "vae": diffusers.AutoencoderKLQwenImage(
             base_dim=8,
             z_dim=4,
             dim_mult=[1, 2],
@@ -247,10 +263,41 @@ def qwen_image(diffusers):
             latents_mean=[0.0] * 4,
             latents_std=[1.0] * 4,
         ),
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        text_encoder=enlivened(transformers.Qwen2_5_VLForConditionalGeneration(config)),
-        tokenizer=words,
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),
+    }
+
+
+def qwen_image(diffusers):
+    words = tokenizer({"turn": "<|im_start|>", "end": "<|im_end|>"})
+    return diffusers.QwenImagePipeline(
+        **qwen_parts(diffusers), text_encoder=qwen2_5_vl(words), tokenizer=words
     )
+
+
+def save_qwen_image_edit(folder, kind="QwenImageEditPipeline"):
+    """Its encoder looks at the picture that is edited. The processor lies there as on the Hub: where videos
+    cannot be prepared, none can be made and saved whole."""
+    import json
+
+    import diffusers
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    torch.manual_seed(0)
+    words = tokenizer({"turn": "<|im_start|>", "end": "<|im_end|>", **LOOKS})
+    words.chat_template = chat_words().chat_template
+    getattr(diffusers, kind)(
+        **qwen_parts(diffusers),
+        text_encoder=qwen2_5_vl(words, patch_size=4, window_size=16, fullatt_block_indexes=[0]),
+        tokenizer=words,
+        processor=None,
+    ).save_pretrained(folder)
+    size = {"shortest_edge": 8 * 8, "longest_edge": 32 * 32}
+    Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, size=size).save_pretrained(folder / "processor")
+    words.save_pretrained(folder / "processor")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["processor"] = ["transformers", "Qwen2VLProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
 
 
 def z_image(diffusers):
@@ -351,7 +398,34 @@ def flux2_klein(diffusers):
     )
 
 
-FAMILIES = {made.__name__: made for made in (sdxl, sd3, qwen_image, z_image, sana, flux2_klein)}
+def pixart(diffusers):
+    """It would clean prompts of what is no English prose, if a package for it were there."""
+    words = tokenizer({"turn": "<|im_start|>"})
+    return diffusers.PixArtSigmaPipeline(
+        transformer=enlivened(
+            diffusers.PixArtTransformer2DModel(
+                sample_size=8,
+                patch_size=2,
+                in_channels=4,
+                out_channels=8,
+                num_layers=1,
+                num_attention_heads=2,
+                attention_head_dim=8,
+                cross_attention_dim=16,
+                caption_channels=32,
+                norm_type="ada_norm_single",
+                norm_elementwise_affine=False,
+                use_additional_conditions=False,
+            )
+        ),
+        vae=vae(diffusers),
+        scheduler=diffusers.DPMSolverMultistepScheduler(),
+        text_encoder=t5(words, 32),
+        tokenizer=words,
+    )
+
+
+FAMILIES = {made.__name__: made for made in (pixart, sdxl, sd3, qwen_image, z_image, sana, flux2_klein)}
 
 
 def save_family(folder, name):

@@ -52,8 +52,23 @@ def test_plain_names_and_objects_of_modules_are_left_as_they_were():
         backends_of(["clasical"])
 
 
+def test_a_class_of_a_module_may_be_made_from_a_path():
+    for word, name, path in (
+        ("mine:Model:/models/x", "mine:Model", "/models/x"),
+        ("depth=a.b:Model:C:/x?device=cpu", "a.b:Model", "C:/x"),
+        ("hf:/models/x:y", "hf", "/models/x:y"),
+        ("hf:models:x", "hf", "models:x"),
+    ):
+        asked = parsed(word)
+        assert (asked.backend, asked.path) == (name, path), word
+        assert says_more(word)
+    with pytest.raises(PluginError, match="lacks a path after the colon"):
+        parsed("mine:Model:")
+
+
 def test_what_may_choose_code_is_not_taken_up_again_unasked():
-    for word in ("mine:Model", "pose=mine:Model", "setup.toml", "hf:x?allow_pickle=true", "text=", "hf:x?y"):
+    code = ("mine:Model", "pose=mine:Model", "pose=mine:Model:/models/x", "setup.toml", "text=")
+    for word in (*code, "hf:x?allow_pickle=true", "hf:x?y"):
         assert names_code(word), word
     for word in ("classical", "hf:x", "text=hf:/models/x?device=cpu", "pose=classical"):
         assert not names_code(word), word

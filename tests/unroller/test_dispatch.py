@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -206,18 +207,51 @@ def test_out_of_memory_halves_the_batch_and_remembers_it():
     assert max(sizes) <= 16, "the next batches are smaller from the start"
 
 
-def test_torch_running_out_of_memory_halves_the_batch_too():
+def really_out_of_memory(torch):
+    torch.empty(10**15)
+
+
+def out_of_memory_on_a_gpu(torch):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def out_of_memory_in_a_library(torch):
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+
+@pytest.mark.parametrize(
+    "exhausted", [really_out_of_memory, out_of_memory_on_a_gpu, out_of_memory_in_a_library]
+)
+def test_torch_running_out_of_memory_halves_the_batch_too(exhausted):
     torch = pytest.importorskip("torch")
     sizes = []
 
     def function(views):
         sizes.append(len(views))
         if len(views) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            exhausted(torch)
         return values(views)
 
     assert kinds(runs_of(a_primitive(function, batched=True), 16)) == [[]] * 16
     assert sizes == [16, 8, 4, 4, 8, 4, 4]
+
+
+def test_what_a_batch_that_did_not_fit_held_is_let_go_before_its_halves_are_tried():
+    held = []
+
+    class Activations:
+        """What a model's layers made before there was no more room."""
+
+    def function(views):
+        assert not any(ref() is not None for ref in held)
+        activations = Activations()
+        held.append(weakref.ref(activations))
+        if len(views) > 2:
+            raise MemoryError
+        return values(views)
+
+    assert kinds(runs_of(a_primitive(function, batched=True), 8)) == [[]] * 8
+    assert len(held) == 7
 
 
 def test_one_sample_that_does_not_fit_in_memory_is_a_fault():
@@ -227,7 +261,8 @@ def test_one_sample_that_does_not_fit_in_memory_is_a_fault():
         return values(views)
 
     runs = runs_of(a_primitive(function, batched=True), 8)
-    assert kinds(runs) == [[], [], [], ["MemoryError"], [], [], [], []]
+    assert kinds(runs) == [[], [], [], ["OutOfMemory"], [], [], [], []]
+    assert "one sample alone does not fit into memory (too large): leave" in runs[3].faults[0].message
 
 
 # ------------------------------------------------------------------------------------------------ timeout

@@ -50,7 +50,7 @@ def write_plots(table: Table, folder: Path) -> list[Path]:
     return written
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def figure_of(width: float, height: float) -> tuple[Any, Any]:
     """A figure of its own, without pyplot, which would keep it and may open a window."""
     from matplotlib.figure import Figure
 
@@ -66,38 +66,38 @@ def _accuracy(table: Table, rows: Sequence[str]) -> Any:
     several = [column for column in table.columns if column != ALL and column not in table.parts]
     if not table.numeric or len(several) < 2:
         return _bars(table, rows, [*several, ALL])
-    figure, axes = _figure(max(5.0, 1.4 + 0.96 * len(several)), 3.6)
+    figure, axes = figure_of(max(5.0, 1.4 + 0.96 * len(several)), 3.6)
     for i, row in enumerate(rows):
         found = [table.cell(row, column).score for column in several]
         nudge = 0.012 * (i - (len(rows) - 1) / 2) * _span(several)  # so that intervals can be told apart
         axes.errorbar(
-            [float(column) + nudge for column in several], _means(found), _errors(found), label=_text(row),
-            color=COLOURS[i % len(COLOURS)], marker=MARKS[i % len(MARKS)], ms=4.5, lw=1.6,
-            ls="-" if i < len(COLOURS) else "--", elinewidth=1, capsize=2,
+            [float(column) + nudge for column in several], _means(found), errors_of(found),
+            label=plain_text(row), color=COLOURS[i % len(COLOURS)], marker=MARKS[i % len(MARKS)], ms=4.5,
+            lw=1.6, ls="-" if i < len(COLOURS) else "--", elinewidth=1, capsize=2,
         )  # fmt: skip
-    axes.set_xticks([float(column) for column in several], [_text(column) for column in several])
-    axes.set_xlabel(_text(table.by))
+    axes.set_xticks([float(column) for column in several], [plain_text(column) for column in several])
+    axes.set_xlabel(plain_text(table.by))
     return _finished(figure, axes, table)
 
 
 def _bars(table: Table, rows: Sequence[str], columns: Sequence[str]) -> Any:
-    figure, axes = _figure(max(5.0, 1.4 + 0.24 * len(columns) * (len(rows) + 1)), 3.6)
+    figure, axes = figure_of(max(5.0, 1.4 + 0.24 * len(columns) * (len(rows) + 1)), 3.6)
     wide = 0.8 / len(rows)
-    bars = {"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.0, 8 * wide)}
+    whiskers = {"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.0, 8 * wide)}
     for i, row in enumerate(rows):
         found = [table.cell(row, column).score for column in columns]
         x = [at - 0.4 + wide * (i + 0.5) for at in range(len(columns))]
         axes.bar(
-            x, _means(found), wide * 0.92, yerr=_errors(found), error_kw=bars, label=_text(row),
+            x, _means(found), wide * 0.92, yerr=errors_of(found), error_kw=whiskers, label=plain_text(row),
             color=COLOURS[i % len(COLOURS)], hatch="" if i < len(COLOURS) else "//",
         )  # fmt: skip
-    axes.set_xticks(range(len(columns)), [_text(column) for column in columns])
-    axes.set_xlabel("" if set(columns) <= set(table.parts) else _text(table.by))
+    axes.set_xticks(range(len(columns)), [plain_text(column) for column in columns])
+    axes.set_xlabel("" if set(columns) <= set(table.parts) else plain_text(table.by))
     return _finished(figure, axes, table)
 
 
 def _finished(figure: Any, axes: Any, table: Table) -> Any:
-    axes.set_ylabel(f"{_text(table.scorer)}, %")
+    axes.set_ylabel(f"{plain_text(table.scorer)}, %")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     _under_title(axes, f"n = {table.problems}, 95 % intervals")
@@ -108,18 +108,16 @@ def _gains(table: Table, rows: Sequence[str]) -> Any:
     """The gain of every row over the first, on all problems, one line each."""
     found = [(row, table.cell(row).gain) for row in rows]
     gains = [(row, gain) for row, gain in found if gain is not None]
-    figure, axes = _figure(5.6, 1.2 + 0.36 * len(gains))
+    figure, axes = figure_of(5.6, 1.2 + 0.36 * len(gains))
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
     axes.axvline(0, color="#666666", linewidth=1)
     for i, (row, gain) in enumerate(gains):
-        colour = COLOURS[(rows.index(row)) % len(COLOURS)]
-        axes.errorbar(
-            _means([gain]), [i], xerr=_errors([gain]), fmt="o", color=colour, ms=5, elinewidth=1.6, capsize=3
-        )
-    axes.set_yticks(range(len(gains)), [_text(row) for row, _ in gains])
+        style: dict[str, Any] = {"fmt": "o", "color": COLOURS[(rows.index(row)) % len(COLOURS)], "ms": 5}
+        axes.errorbar(_means([gain]), [i], xerr=errors_of([gain]), elinewidth=1.6, capsize=3, **style)
+    axes.set_yticks(range(len(gains)), [plain_text(row) for row, _ in gains])
     axes.set_ylim(len(gains) - 0.5, -0.5)
-    axes.set_xlabel(f"gain over {_text(table.rows[0])}, points of {_text(table.scorer)}")
+    axes.set_xlabel(f"gain over {plain_text(table.rows[0])}, points of {plain_text(table.scorer)}")
     _under_title(axes, f"n = {table.problems}, paired 95 % intervals")
     return figure
 
@@ -132,7 +130,7 @@ def _means(of: Sequence[Estimate]) -> list[float]:
     return [100 * one.mean for one in of]
 
 
-def _errors(of: Sequence[Estimate]) -> list[list[float]]:
+def errors_of(of: Sequence[Estimate]) -> list[list[float]]:
     """How far the intervals reach below and above; nothing where there is none."""
     below = [one.mean - one.low for one in of]
     above = [one.high - one.mean for one in of]
@@ -144,6 +142,6 @@ def _span(columns: Sequence[str]) -> float:
     return max(numbers) - min(numbers)
 
 
-def _text(words: str) -> str:
+def plain_text(words: str) -> str:
     """Names as they are: matplotlib would read what stands between dollar signs as mathematics."""
     return words.replace("$", r"\$")

@@ -52,6 +52,8 @@ def _check_declaration(backend: Any, findings: Findings) -> list[type[Any]]:
     listed = cast("Sequence[Any]", provides)
     kinds = [one for one in listed if isinstance(one, type)]
     if not kinds:
+        if lacks := getattr(backend, "lacks", None):
+            mend = f"it says that it lacks {lacks}: check one that has it, as module:Class:PATH, or an object"
         findings.fail("declaration", "it provides nothing", mend)
     for one in listed:
         if not isinstance(one, type):

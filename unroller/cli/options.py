@@ -63,6 +63,17 @@ def intrinsics_of(texts: Iterable[str] | None) -> list[Intrinsics]:
     return cameras
 
 
+def metadata_of(texts: Iterable[str] | None) -> dict[str, Any]:
+    """`--metadata width=768,height=512`, values as JSON writes them. Raises ProblemError."""
+    held: dict[str, Any] = {}
+    for item in split(texts):
+        name, equals, value = item.partition("=")
+        if not (equals and name.strip()):
+            raise ProblemError(f"--metadata {item!r}: write it as name=value, as in width=768")
+        held[name.strip()] = _plain(value)
+    return held
+
+
 def pose_of(text: str | None) -> CameraPose | None:
     """`--pose "tx ty tz rx ry rz"`: where to look from, in the unit of the depth it is drawn with. Raises
     ProblemError."""
@@ -102,7 +113,7 @@ def problem_of(
     if task is None:
         known = ", ".join(sorted(tasks)) or "none is installed"
         raise ProblemError(f"say what is asked with --task ({known}), or take a --problem SET:SEED")
-    given = {name: value for name, value in fields.items() if value not in (None, [], ())}
+    given = {name: value for name, value in fields.items() if value not in (None, [], (), {})}
     if photos:
         given["images"] = list(photos)
     return Problem(task=task, **given)

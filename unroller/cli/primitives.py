@@ -112,6 +112,7 @@ def _described(one: Any, backends: dict[str, Any]) -> dict[str, Any]:
         "stochastic": one.stochastic,
         "timeout": one.timeout,
         "version": one.version,
+        "instructions": list(one.told),
         "about": " ".join((one.__doc__ or "").split()),
     }
 
@@ -186,6 +187,8 @@ def _show_one(console: Console, row: dict[str, Any]) -> None:
     for capability, names in row["needs"].items():
         table.add_row("needs", line(f"{capability}, from {', '.join(names) or 'nobody installed'}"))
     table.add_row("costs", line(row["cost"] if row["cost"] == "nothing" else f"at most {row['cost']}"))
+    if row["instructions"]:
+        table.add_row("tells", line(", ".join(row["instructions"])))
     for name, schema in row["parameters"].items():
         given = f" = {schema['default']}" if "default" in schema else " (required)"
         about = f"  {schema['description']}" if "description" in schema else ""

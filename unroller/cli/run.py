@@ -21,6 +21,7 @@ EXAMPLE = """[bold]Examples[/bold]
   unroller run --task novel_view photo.jpg --look left,right --open
   unroller run --task novel_view a.png b.png --pose "0.3 0 0 0 0 0"
   unroller run --task pose a.png b.png --calls camera_pose_estimate
+  unroller run --task generation -p "a red cone" --metadata width=512 --backend diffusers_image:PATH
   unroller run --problem rooms:7 --backend classical
   unroller run --task pose a.png b.png --use my_plugins:motion --json
 
@@ -41,7 +42,7 @@ def run(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", "-p", help="What to draw or change.", rich_help_panel=ASKED),
+        typer.Option("--prompt", "-p", help="What to draw, film or change.", rich_help_panel=ASKED),
     ] = None,
     choices: Annotated[
         str | None,
@@ -71,6 +72,15 @@ def run(
             "--intrinsics",
             metavar="FX,FY,CX,CY",
             help="The camera in pixels; once, or once a photo. Else from EXIF.",
+            rich_help_panel=ASKED,
+        ),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metadata",
+            metavar="NAME=VALUE",
+            help="What the problem says beside: width, height and frames of what is made; repeatable.",
             rich_help_panel=ASKED,
         ),
     ] = None,
@@ -157,7 +167,7 @@ def run(
 ) -> None:
     """Unroll one problem: build context step by step, then answer from all of it."""
     from unroller.cli.folder import new_folder
-    from unroller.cli.options import budget_of, pose_of, split
+    from unroller.cli.options import budget_of, metadata_of, pose_of, split
     from unroller.cli.outcome import show_and_write
     from unroller.cli.setup import Setup, brought_by, executor_of
     from unroller.cli.terminal import waiting
@@ -183,6 +193,7 @@ def run(
             "look": tuple(split(look)),
             "pose": pose_of(pose),
             "intrinsics": intrinsics,
+            "metadata": metadata_of(metadata),
             "seed": seed or None,
         }
         x = _problem(task, [str(photo) for photo in photos or ()], fields, problem, problem_option, brought)
@@ -216,7 +227,7 @@ def _problem(
         own = [decoder.task for decoder in brought.decoders]
         tasks = [] if task is not None else [*known_tasks(), *own]
         return problem_of(task, photos, fields, tasks)
-    given = [name for name, value in fields.items() if value not in (None, [], ())]
+    given = [name for name, value in fields.items() if value not in (None, [], (), {})]
     if photos or given:
         what = "photos" if photos else f"--{given[0]}"
         raise ProblemError(f"--problem brings its own pictures and question: leave out {what}")

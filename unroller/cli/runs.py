@@ -336,7 +336,22 @@ def _executor(place: Path, log: Log, use: list[str] | None, brought: Used) -> tu
         note(f"this run was started with {again}: name it again if something is not found")
     setup.use = list(named)
     with waiting("getting ready …"):
-        return executor_of(setup, brought), setup
+        executor = executor_of(setup, brought)
+    _say_what_is_told_otherwise(log, executor)
+    return executor, setup
+
+
+def _say_what_is_told_otherwise(log: Log, executor: Executor) -> None:
+    """A line for each primitive that tells a model another version of its instruction than was recorded."""
+    from unroller.cli.terminal import note
+
+    then: dict[str, Any] = log.sessions[-1].setup.get("instructions", {}) if log.sessions else {}
+    for name, now in executor.told.items():
+        if then.get(name, now) != now:
+            note(
+                f"this run was recorded when {name} told a model {', '.join(then[name])}; here it is"
+                f" {', '.join(now)}, and what is computed anew is told that"
+            )
 
 
 def _unread(runs: list[RecordedRun]) -> list[str]:

@@ -8,6 +8,7 @@ taken up again unasked: a folder somebody sent must not choose what code runs, o
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import msgspec
 from unroller.backends import names_code
 from unroller.cli.options import calls_of
 from unroller.cli.terminal import aside
-from unroller.cli.used import Used, here_on_path, is_path, load_named, used
+from unroller.cli.used import Used, file_as_module, here_on_path, is_path, load_named, used
 from unroller.executor import Executor
 from unroller.faults import JournalError, PluginError, ProblemError, UnknownName
 from unroller.registry import load, load_all, near, registered
@@ -129,7 +130,15 @@ def backends_named(words: Sequence[str], brought: Used) -> list[Any]:
     here_on_path()
     own = {str(backend.name): backend for backend in brought.backends}
     unchosen = [backend for name, backend in own.items() if name not in words]
-    return [*(own.get(w) or (load_named(w) if is_path(w, "backends") else w) for w in words), *unchosen]
+    named = (own.get(w) or (load_named(w) if is_path(w, "backends") else _as_module(w)) for w in words)
+    return [*named, *unchosen]
+
+
+def _as_module(word: str) -> str:
+    """A word such as depth=folder/mine.py:Model:PATH with the file as a module, its folder being on the
+    import path."""
+    match = re.fullmatch(r"(\w+=)?(.+\.py:.+)", word, re.DOTALL)
+    return word if match is None else (match[1] or "") + file_as_module(match[2])
 
 
 def _planner(name: str, brought: Used) -> Any:

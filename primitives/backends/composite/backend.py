@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from primitives.backends.composite.choosing import recipe_for
+from primitives.backends.composite.choosing import by_its_name, recipe_for
 from primitives.backends.composite.files import asked_for, contents, limits
 from primitives.backends.composite.ledger import PATIENCE, Ledger, Row
 from primitives.backends.composite.member import Member, member_of, methods_of
@@ -143,7 +143,15 @@ def _listed(given: Sequence[Any] | Mapping[str, Any]) -> tuple[list[Asked], dict
         every.append(asked_for(one, None))
         if not isinstance(one, (str, Mapping)):
             brought.setdefault(str(getattr(one, "name", "")), one)
-    return every, brought, memory
+    every = [by_its_name(asked, brought) for asked in every]
+    made = {asked.backend for asked in every if asked.path is not None}  # from a path, by a name
+    return [asked for asked in every if _pathless(asked.backend) not in made], brought, memory
+
+
+def _pathless(one: Any) -> str | None:
+    """The name of a class that provides nothing as it is."""
+    needs_more = isinstance(one, type) and not getattr(one, "provides", ())
+    return getattr(one, "name", None) if needs_more else None
 
 
 def _tiers(named: Sequence[tuple[Asked, Member]]) -> list[list[tuple[type[Any], Member]]]:

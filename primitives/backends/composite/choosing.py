@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from primitives.backends.checkpoints import WrongKind, torch_device, torch_dtype
 from primitives.backends.composite.naming import check_name, one_of, short_name
 from unroller.backends import Asked, family, is_object
@@ -41,7 +43,7 @@ def recipe_for(asked: Asked, brought: Mapping[str, Any]) -> Recipe:
         if asked.path is None or not isinstance(asked.backend, str):
             recipe = _made(_thing(asked, brought), asked, asked.text.partition("=")[2] or asked.text)
         else:
-            recipe = _from_path(asked)
+            recipe = _from_path(asked, brought)
         _check(recipe, asked)
         return recipe
     except UnrollerError as error:
@@ -49,6 +51,15 @@ def recipe_for(asked: Asked, brought: Mapping[str, Any]) -> Recipe:
             raise
         kind = MissingCapability if isinstance(error, MissingCapability) else type(error)
         raise kind(f"{asked.text}: {error}") from error
+
+
+def by_its_name(asked: Asked, brought: Mapping[str, Any]) -> Asked:
+    """name:file.pt of something that was brought, which reads like an object of a module."""
+    if asked.path is None and isinstance(asked.backend, str):
+        name, colon, path = asked.backend.partition(":")
+        if colon and name in brought:
+            return msgspec.structs.replace(asked, backend=name, path=path)
+    return asked
 
 
 def _thing(asked: Asked, brought: Mapping[str, Any]) -> Any:
@@ -65,7 +76,9 @@ def _thing(asked: Asked, brought: Mapping[str, Any]) -> Any:
     return load("backends", name)
 
 
-def _from_path(asked: Asked) -> Recipe:
+def _from_path(asked: Asked, brought: Mapping[str, Any]) -> Recipe:
+    if asked.backend in brought or is_object(asked.backend):
+        return _made(_thing(asked, brought), asked, f"{asked.backend}:{asked.path}")
     names = family(asked.backend)
     if not names:
         known = near(asked.backend, registered("backends"))
@@ -101,7 +114,7 @@ def _made(thing: Any, asked: Asked, model: str) -> Recipe:
             raise PluginError(f"{model} is an object, and takes neither path nor settings")
         name = str(getattr(thing, "name", model))
         return Recipe(name, thing, None, id(thing), {"device": _own_device(thing)})
-    parameters = dict(inspect.signature(thing).parameters)
+    parameters = _parameters(thing)
     path = () if asked.path is None else (asked.path,)
     if path and not (parameters and next(iter(parameters.values())).kind in (0, 1, 2)):  # positional
         raise PluginError(f"{getattr(thing, 'name', thing.__name__)} is made without a path: leave it out")
@@ -125,6 +138,17 @@ def _made(thing: Any, asked: Asked, model: str) -> Recipe:
     where = None if asked.path is None else _resolved(asked.path)
     key = (thing, where, repr(sorted(settings.items())))
     return Recipe(model, first, make, key, settings)
+
+
+def _parameters(thing: type[Any]) -> dict[str, inspect.Parameter]:
+    """What a class is made with, and what its `**settings` hand on to the class that it extends."""
+    found: dict[str, inspect.Parameter] = {}
+    for kind in (thing, *(one for one in thing.__mro__[1:-1] if "__init__" in vars(one))):
+        own = inspect.signature(kind).parameters
+        found |= {name: p for name, p in own.items() if name not in found and p.kind is not p.VAR_KEYWORD}
+        if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+            break
+    return found
 
 
 def _own_device(thing: Any) -> Any:

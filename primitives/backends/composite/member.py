@@ -13,7 +13,7 @@ from primitives.backends.composite.holding import device_name, expected_bytes, h
 from primitives.backends.composite.ledger import Ledger, Row, State
 from primitives.backends.composite.naming import short_name
 from unroller.cost import Reading
-from unroller.dispatch import is_out_of_memory
+from unroller.dispatch import is_out_of_memory, let_go
 from unroller.faults import MissingCapability, UnrollerError
 
 
@@ -61,6 +61,7 @@ class Member:
                 # Models that nobody uses now make way for one that ran out of memory; then once more.
                 if not is_out_of_memory(error) or not self.ledger.make_way(self):
                     raise
+                let_go(error)
             return self._called(method, args, kwargs)
 
         call.__name__ = method

@@ -89,6 +89,8 @@ def arguments(
     if steps is not None:
         check_taken(taken, "num_inference_steps", kind, "steps", OURS)
         given["num_inference_steps"] = steps
+    if "clean_caption" in taken:  # it would rewrite the prompt where a package is installed, and else not
+        given["clean_caption"] = False
     # Families that are guided by a second pass over an empty prompt leave it out, in silence, where no
     # negative prompt is given.
     scale = getattr(taken.get("true_cfg_scale"), "default", None) or 0.0

@@ -234,7 +234,7 @@ class DiffusersVideo(PipelineBackend):
             )
 
     def _loaded(self) -> Any:
-        imported("ftfy", "ftfy")  # which these pipelines call without asking whether it is there
+        imported("ftfy", "unroller[video]")  # which these pipelines call without asking whether it is there
         pipe = load(self.checkpoint, self.device, self.dtype, self.variant, self.offload, whole=("vae",))
         if self.shift is not None:
             pipe.scheduler = shifted(pipe.scheduler, self.shift)

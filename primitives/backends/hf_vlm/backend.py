@@ -26,6 +26,7 @@ from unroller.capabilities import (
     TextGenerator,
 )
 from unroller.cost import Reading
+from unroller.dispatch import is_out_of_memory
 from unroller.faults import InputError, PluginError
 from unroller.values import Latents
 
@@ -45,7 +46,8 @@ class HFVLM:
     at first, while lengths grow, and has not been measured to pay off. max_bytes: of keys and values that
     are kept of what was read. max_batch: samples, and choices of samples, that go through the model at once.
     window: prompts longer than the model's window are refused, or lose synthesised views, the oldest first,
-    whose words stay. allow_pickle: open weights that are pickles, which can run code.
+    whose words stay; how many stands in `run.spent.reading`. allow_pickle: open weights that are pickles,
+    which can run code.
 
     Code that comes with a checkpoint is never run. Raises MissingCapability at the first call where the
     model cannot be had, each time with what to do.
@@ -115,7 +117,8 @@ class HFVLM:
         """Tokens read, found again and written so far."""
         if "_reader" not in self.__dict__:
             return Reading()
-        return Reading(self._reader.prefilled, self._reader.reused, self._reader.written)
+        held = self._reader
+        return Reading(held.prefilled, held.reused, held.written, held.chat.left_out)
 
     @cached_property
     def _reader(self) -> Any:
@@ -215,10 +218,9 @@ class HFVLM:
             return outcomes
 
     def _with_memory(self, work: Callable[..., Sequence[T]], readings: list[Any], where: list[int]) -> Any:
-        import torch
-
         try:
             return work(readings, where)
-        except torch.OutOfMemoryError:
-            self.reader.memory.forget()  # or half the batch would find no more room than the whole
+        except Exception as error:
+            if is_out_of_memory(error):
+                self.reader.memory.forget()  # or half the batch would find no more room than the whole
             raise

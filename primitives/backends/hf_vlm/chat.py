@@ -27,7 +27,11 @@ from unroller.capabilities import Prompt
 from unroller.faults import InputError, PluginError
 from unroller.rendering import ImageSegment, Segment, TextSegment
 
-PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
+
+WRITTEN_TYPES = {"paligemma": 1}
+"""Of a token that follows the prompt, by kind of model, where types say more than what is a picture's: all
+that PaliGemma is given is read in both directions, and what follows is not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,8 @@ class Reading:
     tokens (T,); keys (T,) numbers that are equal where content is, pictures' too; positions (T,) or, for
     models that count in three dimensions, (3, T); spans: first and last + 1 of each picture's tokens, or
     None where they cannot be told apart; pictures: what the model is given of all pictures, by argument;
-    types (T,): 1 where a token is a picture's, for models that ask. open: whether the text before the
+    types (T,): 1 where a token is a picture's, for models that ask; after: what stands there for tokens that
+    follow. open: whether the text before the
     answer ends in a letter or a colon, so that an answer begins with a space.
     """
 
@@ -49,6 +54,7 @@ class Reading:
     types: Tensor | None
     images: tuple[Any, ...]
     open: bool
+    after: int = 0
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -62,6 +68,7 @@ class Chat:
         self.model, self.processor, self.tokenizer = loaded.model, loaded.processor, loaded.tokenizer
         self.processor.image_processor = Preparing(self.processor.image_processor)
         self.window = window
+        self.left_out = 0  # views of the context, so far
         config = loaded.model.config
         self.longest: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self._picture = next(
@@ -87,6 +94,7 @@ class Chat:
             if dropped is None:
                 raise InputError(self._too_long(len(reading), room))
             segments = dropped
+            self.left_out += 1
 
     def _too_long(self, tokens: int, room: int) -> str:
         said = (
@@ -128,6 +136,7 @@ class Chat:
             None if types is None else types[0],
             images,
             bool(text) and (text[-1].isalnum() or text[-1] in ":,.-"),
+            WRITTEN_TYPES.get(self.model.config.model_type, 0),
         )
 
     def _guarded(self, segment: Segment) -> Segment:
@@ -151,9 +160,15 @@ class Chat:
             if system:
                 raise InputError(self._no_system(f" ({error})")) from None
             raise PluginError(f"the chat template of {self.name} cannot be used: {error}") from None
-        if system and system.strip() not in text:
+        if system and text.count(system.strip()) <= str(self._template(messages[1:])).count(system.strip()):
             raise InputError(self._no_system())
         lost = next((c["text"] for c in content if "text" in c and c["text"].strip() not in text), None)
+        if (
+            lost is None
+            and "{'type': '" in text
+            and not any("{'type': '" in c.get("text", "") for c in content)
+        ):
+            lost = str(content[0])  # written as Python writes a list: the template wants one string
         if lost is not None:
             raise PluginError(
                 f"the chat template of {self.name} leaves out part of the prompt ({lost[:60]!r}): give the"
@@ -185,11 +200,14 @@ class Chat:
                 add_special_tokens=not (bos and text.startswith(bos)),
                 return_tensors="pt",
             )
+        except MemoryError:
+            raise
         except Exception as error:
             sizes = ", ".join(f"{image.width} x {image.height}" for image in images) or "none"
+            mend = "change their sizes or leave them out" if images else "give it a photo to look at"
             raise InputError(
                 f"the processor of {self.name} refuses this prompt ({type(error).__name__}: {error!s:.300};"
-                f" pictures: {sizes}): change their sizes or leave them out"
+                f" pictures: {sizes}): {mend}"
             ) from None
         return {name: given for name, given in made.items() if isinstance(given, Tensor)}
 
@@ -233,11 +251,35 @@ class Chat:
         except Exception:  # then they go one by one
             return False
 
+    @cached_property
+    def _cuts_alike(self) -> bool:
+        """Whether a picture becomes as many tokens among others as alone. Llava-OneVision cuts one that is
+        alone into crops, and one of several not."""
+        from PIL import Image
+
+        tall, wide = Image.new("RGB", (40, 80), "red"), Image.new("RGB", (96, 48), "blue")
+        try:
+            counts = [
+                int(
+                    (
+                        self._processed(self._rendered([{"type": "image"}] * len(shown), ""), shown)[
+                            "input_ids"
+                        ]
+                        == self._picture
+                    ).sum()
+                )
+                for shown in ([tall], [wide], [tall, wide])
+            ]
+        except Exception:  # the first prompt will say what is wrong
+            return True
+        return counts[0] + counts[1] == counts[2]
+
     def _spans(self, tokens: Tensor, count: int) -> tuple[tuple[int, int], ...] | None:
-        """Where each picture's tokens are; None unless they form one run a picture."""
+        """Where each picture's tokens are; None unless they form one run a picture, whatever other pictures
+        there are."""
         if count == 0:
             return ()
-        if self._picture is None:
+        if self._picture is None or not self._cuts_alike:
             return None
         held = torch.nn.functional.pad((tokens == self._picture).int(), (1, 1)).diff()
         starts, ends = (held == 1).nonzero()[:, 0].tolist(), (held == -1).nonzero()[:, 0].tolist()

@@ -6,12 +6,12 @@ What holds for every checkpoint, that it is whole, safe and found without a down
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from primitives.backends.checkpoints import Checkpoint, imported, opened, telling, torch_device, torch_dtype
+from primitives.backends.processors import command, lacks_videos, named_in, without_videos
 from unroller.faults import MissingCapability, PluginError
 
 WANTED = "a model that reads pictures and text and writes text (transformers' AutoModelForImageTextToText)"
@@ -161,13 +161,9 @@ def _processor(transformers: Any, found: Checkpoint) -> tuple[Any, Any]:
     try:
         processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        lacks_vision = "torchvision" in str(error).lower()
-        processor = _without_torchvision(transformers, found) if lacks_vision else None
-        if processor is None:
-            mend = "install the torchvision that belongs to this torch" if lacks_vision else WHOLE
-            raise MissingCapability(
-                f"{folder} has no processor that can be loaded ({_said(error)}): {mend}"
-            ) from None
+        if not lacks_videos(error):
+            raise _no_processor(folder, error) from None
+        processor = _without_videos(transformers, found, error)
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None or getattr(processor, "image_processor", None) is None:
         raise MissingCapability(
@@ -182,36 +178,24 @@ def _processor(transformers: Any, found: Checkpoint) -> tuple[Any, Any]:
     return processor, tokenizer
 
 
-def _without_torchvision(transformers: Any, found: Checkpoint) -> Any:
-    """The processor of a model that reads videos, too, but without what prepares those, or None: transformers
-    has that with torchvision alone, and pictures do not need it."""
+def _without_videos(transformers: Any, found: Checkpoint, first: Exception) -> Any:
+    """The processor, of which only pictures are asked here. Raises MissingCapability."""
+    names = transformers.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES
     try:
-        pictures = transformers.AutoImageProcessor.from_pretrained(
-            found.folder, local_files_only=True, backend="pil"
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(found.folder, local_files_only=True)
-        names = transformers.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES
-        named = names.get(found.config["model_type"]) or _processor_named(found.folder)
-        kind = getattr(transformers, named)
-        loose = type(kind.__name__, (kind,), {"check_argument_for_proper_class": lambda *_: None})
-        return loose(
-            image_processor=pictures,
-            tokenizer=tokenizer,
-            video_processor=None,
-            chat_template=tokenizer.chat_template,
-        )
-    except Exception:  # the first error says what is missing
-        return None
+        named = names.get(found.config["model_type"]) or named_in(found.folder)
+        return without_videos(transformers, found.folder, named)
+    except Exception as error:
+        told = error if command(error) and not lacks_videos(error) else first
+        raise _no_processor(found.folder, told) from None
 
 
-def _processor_named(folder: Path) -> str:
-    """What a checkpoint itself says of its processor: "Qwen3VLProcessor", or "" where it says nothing."""
-    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
-        file = folder / name
-        held = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if named := held.get("processor_class"):
-            return str(named)
-    return ""
+def _no_processor(folder: Path, error: Exception) -> MissingCapability:
+    mend = WHOLE
+    if "torchvision" in str(error).lower():
+        mend = "install the torchvision that belongs to this torch"
+    elif install := command(error):
+        mend = f"install what it needs: {install}"
+    return MissingCapability(f"{folder} has no processor that can be loaded ({_said(error)}): {mend}")
 
 
 def _said(error: BaseException) -> str:

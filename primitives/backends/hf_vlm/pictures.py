@@ -44,6 +44,11 @@ class Preparing:
                 self.bytes -= gone
         return copy.copy(self._made[key][0])  # processors take out of it what is not for the model
 
+    def forget(self) -> None:
+        """Let go of all that was made ready."""
+        self._made.clear()
+        self.bytes = 0
+
 
 def _flat(images: Any) -> Iterator[Any]:
     for image in images if isinstance(images, (list, tuple)) else [images]:

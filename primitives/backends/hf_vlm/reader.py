@@ -22,6 +22,7 @@ from primitives.backends.hf_vlm.cache import Layout
 from primitives.backends.hf_vlm.chat import Chat, Reading
 from primitives.backends.hf_vlm.memory import Memory, Piece, common
 from unroller.capabilities import Prompt
+from unroller.dispatch import is_out_of_memory
 from unroller.rendering import ImageSegment, TextSegment
 
 SHARED = 32
@@ -193,17 +194,19 @@ class Reader:
     # ----------------------------------------------------------------------------------------- checking
 
     def _check(self) -> None:
-        """Read a short prompt with pictures in one go and in two parts: the same must be kept of it.
+        """Read a short prompt with pictures in one go and in two parts: the same must be kept of it; and of
+        its beginning where something else follows.
 
-        Models differ in what a token sees (pictures that are looked at in both directions, windows,
-        recurrent states) and transformers in how it passes masks along, so that this is tried, not looked up.
+        Models differ in what a token sees (pictures, or whole prompts, that are looked at in both directions,
+        windows, recurrent states) and transformers in how it passes masks along, so that this is tried, not
+        looked up.
         """
         try:
             with torch.no_grad():
                 why = self._differs()
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         self.memory.forget()
         if why is not None:
@@ -238,6 +241,12 @@ class Reader:
                 return f"in two parts it reads another thing than in one, by {far:.0%}"
         if not tried:
             return "where its pictures end cannot be told"
+        shorter = self.chat.read(Prompt((words[0], shown[0], words[1])), 0)
+        (other,) = self._prefill([self._part(shorter, 0, [])])
+        same = common(reading.keys[:end], shorter.keys[:-1])
+        far = max(_distance(a[:, :, :same], b[:, :, :same]) for a, b in zip(whole, other, strict=True))
+        if same and not far <= TOLERANCE.get(self.model.dtype, 0.1):
+            return f"what follows changes what it has read, by {far:.0%}"
         return None
 
 

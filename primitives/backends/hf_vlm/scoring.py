@@ -9,6 +9,7 @@ from torch import Tensor
 
 from primitives.backends.hf_vlm.chat import Reading
 from primitives.backends.hf_vlm.reader import Reader, Row
+from unroller.dispatch import is_out_of_memory
 
 
 @torch.no_grad()
@@ -27,7 +28,7 @@ def score(
     asked: list[tuple[int, list[int]]] = []
     for i, (read, offered) in enumerate(zip(reader.read(readings), choices, strict=True)):
         for said in offered:
-            rows.append(_followed(read, said))
+            rows.append(_followed(read, said, readings[i].after))
             asked.append((i, said))
     together = most if reader.remembers or reader.joins else 1
     scores: list[list[float]] = [[] for _ in readings]
@@ -36,8 +37,8 @@ def score(
         some = rows[at : at + together]
         try:
             logits = reader.forward(some).logits
-        except torch.OutOfMemoryError:
-            if len(some) == 1:
+        except Exception as error:
+            if len(some) == 1 or not is_out_of_memory(error):
                 raise
             together = len(some) // 2  # the engine can halve samples, not their choices
             continue
@@ -49,16 +50,20 @@ def score(
     return [torch.tensor(s, dtype=torch.float64).softmax(0).tolist() for s in scores]
 
 
-def _followed(row: Row, said: list[int]) -> Row:
+def _followed(row: Row, said: list[int], kind: int) -> Row:
+    """A row and the tokens that follow it, of this type."""
     more = torch.arange(1, len(said) + 1)
     last = row.positions[..., -1:]
+    pictures = dict(row.pictures)
+    if (seen := pictures.get("cross_attention_mask")) is not None:  # (1, T, ...): which pictures a token sees
+        pictures["cross_attention_mask"] = torch.cat([seen, seen[:, -1:].expand(-1, len(said), -1, -1)], 1)
     return Row(
         torch.cat([row.tokens, torch.tensor(said, dtype=torch.long)]),
         torch.cat([row.positions, last + more], -1),
         row.pieces,
         row.past,
-        row.pictures,
-        None if row.types is None else torch.cat([row.types, row.types.new_zeros(len(said))]),
+        pictures,
+        None if row.types is None else torch.cat([row.types, row.types.new_full((len(said),), kind)]),
     )
 
 

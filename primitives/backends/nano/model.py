@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from primitives.backends.checkpoints import imported
 from primitives.backends.nano import weights as files
 from primitives.backends.nano.pictures import Pictures, is_drawing, wanted_of
 from primitives.backends.nano.prompts import (
@@ -231,7 +232,7 @@ class Nano:
         self, prompts: Sequence[Prompt], choices: Sequence[tuple[str, ...]]
     ) -> Outcomes[Sequence[float]]:
         """Choices must be among the answers the question can have: see `nano_omni.language.answers`."""
-        import torch
+        torch = imported("torch", "torch")
 
         def read(i: int) -> Asked:
             asked = self._asked(prompts[i])

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from primitives.backends.checkpoints import imported
 from unroller.faults import MissingCapability
 
 NEEDED = ("model.safetensors", "config.json")
@@ -71,6 +72,7 @@ def load(folder: Path, device: str, max_bytes: int, familiar: bool = True) -> Lo
                 f"the nano model's weights are not there (no {name} in {folder}): train them with"
                 " `make weights`, or name a folder: Nano(weights=…)"
             )
+    imported("torch", "torch")
     from nano_omni import familiarity, tokenizer
     from nano_omni.model import load as load_model
     from nano_omni.reader import Reader

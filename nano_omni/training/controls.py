@@ -1,0 +1,101 @@
+"""Is it the context, or more supervision, or more compute? Runs of equal training on the same test questions.
+
+    python -m nano_omni.training.controls --run full=DIR --run direct=DIR --run pause=DIR --n 3000 --out FILE
+
+Each run is a folder of weights; what it is asked depends on its name: `full` directly and after pose and
+thinking; `direct`, which never answered from a context, directly; `pause`, which had as many empty tokens in
+place of contexts, after those too; `apart`, whose contexts never stood together, after pose and thinking too.
+Gains are paired, question by question.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import card
+from ..branches import unroll
+from ..data import Rooms
+from ..evaluation import gain
+from ..heldout import collect
+from ..model import NanoOmni, load
+from ..world.questions import FORMS, Form
+
+ASKED = {
+    "full": ("direct", "pose + thinking"),
+    "direct": ("direct",),
+    "pause": ("direct", "pause"),
+    "apart": ("direct", "pose + thinking"),
+}
+UNROLLED = "full", "pose + thinking"
+
+Right = dict[tuple[str, str], dict[Form, Tensor]]
+
+
+@torch.no_grad()
+def answer(models: Mapping[str, NanoOmni], test: Mapping[Form, Rooms], batch: int = 500) -> Right:
+    """Of each run and row, which questions of each form were answered rightly: (n,) bool."""
+    right: Right = {}
+    for name, model in models.items():
+        rows = ASKED[name]
+        for form, rooms in test.items():
+            said = [unroll(model, rooms[k : k + batch], form, rows)[0] for k in range(0, len(rooms), batch)]
+            for row in rows:
+                chosen = torch.cat([logits[row] for logits in said]).argmax(-1)
+                right.setdefault((name, row), {})[form] = chosen == rooms.asked[form].choice
+    return right
+
+
+def compare(right: Right) -> dict[str, Any]:
+    """Accuracies, %, and what the full run's unrolling gains over each row (mean, low, high), by form."""
+    unrolled = right[UNROLLED]
+    table: dict[str, Any] = {}
+    for (name, row), by_form in right.items():
+        cells = table.setdefault(f"{name}: {row}", {})
+        for form, some in by_form.items():
+            cells[str(form)] = {"accuracy": 100 * some.float().mean().item()}
+            if (name, row) != UNROLLED:
+                cells[str(form)]["unrolled over it"] = gain(unrolled[form], some)
+    return table
+
+
+def text(table: Mapping[str, Any], forms: Sequence[str]) -> str:
+    width = max(map(len, table))
+    lines = [" " * width + "".join(f"{card.column(form):>27}" for form in forms)]
+    for name, row in table.items():
+        cells = []
+        for form in forms:
+            more = row[form].get("unrolled over it")
+            said = "" if more is None else " ({:+.1f} [{:+.1f}, {:+.1f}])".format(*more)
+            cells.append(f"{row[form]['accuracy']:.1f}{said}")
+        lines.append(f"{name:<{width}}" + "".join(f"{cell:>27}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", action="append", required=True, metavar="NAME=DIR", help=", ".join(ASKED))
+    parser.add_argument("--n", type=int, default=3000, help="questions of each form")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args(arguments)
+    folders = {name: Path(folder) for name, _, folder in (run.partition("=") for run in asked.run)}
+    if unknown := folders.keys() - ASKED.keys():
+        parser.error(f"{', '.join(sorted(unknown))}: runs are named {', '.join(ASKED)}")
+    if UNROLLED[0] not in folders:
+        parser.error("the run `full` is what the others are compared with")
+    models = {name: load(folder) for name, folder in folders.items()}
+    test = collect(models[UNROLLED[0]].config, "test", asked.n, torch.device("cpu"))
+    table = compare(answer(models, test))
+    forms = [str(form) for form in FORMS]
+    print(text(table, forms))
+    asked.out.write_text(
+        json.dumps({"n": asked.n, "split": "test", "forms": forms, "rows": table}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
