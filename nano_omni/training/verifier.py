@@ -24,7 +24,7 @@ from ..data import split_seeds
 from ..verifier import BEARING, CELL, CELLS, DISTANCE, FILE, SIDE, Detector, Maps, Verifier, load
 from ..world import camera, prompts
 from ..world.render import render
-from ..world.scene import Scene, sample_scenes
+from ..world.scene import SHAPES, Scene, sample_scenes
 from ..world.sight import angle, level_frame, visibility
 from ..world.viewpoints import aimed
 from .muon import Muon
@@ -34,6 +34,7 @@ LEAST_SEEN = 6 / SIDE**2  # of the picture; what shows less is neither asked for
 STAGED = 7 / 8  # of the pictures; the others are ordinary rooms
 FIRST = 1 << 54  # of the training rooms: nothing else comes to those
 AROUND = 0.1  # what a cell next to a middle counts
+EASY = 0.3
 OFF = 0.008, 0.03  # radians and log metres that the detector may be off
 Say = Callable[[str], None]
 
@@ -164,6 +165,7 @@ def train(
 
 
 def train_outline(
+    outline: Outline,
     steps: int,
     batch: int,
     seed: int = 0,
@@ -173,20 +175,24 @@ def train_outline(
     several: int = 512,
     every: int = 50,
 ) -> tuple[Outline, list[dict[str, float]]]:
-    """The closer look, at the objects of `batch` pictures a step, as far off as the detector may place them.
-    Arguments as of `train`."""
+    """The closer look, or more of it, at the objects of `batch` pictures a step, as far off as the detector
+    may place them; of cones and spheres, which are soon told apart, at EASY of them. Other arguments as of
+    `train`; each seed has pictures of its own."""
     torch.manual_seed(seed)
-    outline = Outline().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    outline = outline.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    hard = torch.tensor([SHAPES.index("box"), SHAPES.index("cylinder")])
 
     def wrong(true: Labels, pictures: Tensor) -> dict[str, Tensor]:
-        which, row, column = true.middle.nonzero(as_tuple=True)
+        lot = torch.rand(true.middle.shape) < EASY
+        looked = (true.middle > 0) & (torch.isin(true.shape, hard) | lot)
+        which, row, column = looked.nonzero(as_tuple=True)
         bearing, log_distance = (of[which, row, column] for of in (true.bearing, true.log_distance))
         bearing = bearing + OFF[0] * torch.randn_like(bearing)
         distance = (log_distance + OFF[1] * torch.randn_like(bearing)).exp()
         cut = cut_out(pictures, which, bearing, distance).contiguous(memory_format=torch.channels_last)
         return {"shape": F.cross_entropy(outline(cut), true.shape[which, row, column])}
 
-    source = batches(batch, several, compiled, start=1 << 30)
+    source = batches(batch, several, compiled, start=(1 + seed) << 30)
     return outline.eval(), _descend(outline, wrong, source, steps, seed, redrawn, say, every)
 
 
@@ -232,7 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=1800, help="of the detector")
     parser.add_argument("--closer-steps", type=int, default=500, help="of its closer look")
-    parser.add_argument("--closer-only", action="store_true", help="keep the detector that --out holds")
+    parser.add_argument("--closer-only", action="store_true", help="go on with the closer look of --out")
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eager", action="store_true", help="compile nothing")
@@ -247,14 +253,17 @@ def main(arguments: list[str] | None = None) -> None:
     how = {"seed": asked.seed, "compiled": not asked.eager, "redrawn": redrawn, "say": say}
     curves = asked.out.with_suffix(".csv")
     if asked.closer_only:
-        detector = load(asked.out).detector
+        before = load(asked.out)
+        detector, outline = before.detector, before.outline or Outline()
         with open(curves, newline="") as file:
-            lines = [line for line in csv.DictReader(file) if line["net"] == "detector"]
+            lines = list(csv.DictReader(file))
     else:
         detector, curve = train(asked.steps, asked.batch, **how)
         lines = [{"net": "detector", **line} for line in curve]
         Verifier(detector).save(asked.out)
-    outline, curve = train_outline(asked.closer_steps, asked.batch, **how)
+        torch.manual_seed(asked.seed)
+        outline = Outline()
+    outline, curve = train_outline(outline, asked.closer_steps, asked.batch, **how)
     lines += [{"net": "closer look", **line} for line in curve]
     with open(curves, "w", newline="") as file:
         table = csv.DictWriter(file, list(lines[0]), restval="", lineterminator="\n")

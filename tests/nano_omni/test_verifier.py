@@ -58,7 +58,7 @@ def test_training_gets_better_and_depends_on_its_seed_alone():
     assert [line["step"] for line in curve] == [10, 20] and set(curve[0]) >= {"there", "colour", "distance"}
     again, _ = train(20, 8, **how)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    assert train_outline(4, 8, **(how | {"every": 2}))[1][1]["step"] == 4
+    assert train_outline(Outline(), 4, 8, **(how | {"every": 2}))[1][1]["step"] == 4
     true = next(batches(32, 64))
     with torch.no_grad():
         after, before = (losses(net(true.pictures), true) for net in (first, Detector()))
@@ -90,8 +90,8 @@ def test_spoiled_pictures_stay_near_what_they_were():
     changed = spoil(pictures, torch.Generator().manual_seed(0), redrawn=lambda some: 1 - some)
     away = (changed - pictures).abs().flatten(1).mean(1)
     assert (away[:16] == 0).all(), "half of them as they are"
-    assert torch.allclose(changed[16:20], 1 - pictures[16:20], atol=1e-6), "a part by whoever draws again"
-    assert (away[20:] > 0).all() and (away[20:] < 0.1).all() and changed.min() >= 0 and changed.max() <= 1
+    assert torch.allclose(changed[16:24], 1 - pictures[16:24], atol=1e-6), "a part by whoever draws again"
+    assert (away[24:] > 0).all() and (away[24:] < 0.1).all() and changed.min() >= 0 and changed.max() <= 1
 
 
 # ------------------------------------------------------------------------------------------- chances
