@@ -1,5 +1,7 @@
 """Looks at pictures and says what is in them: a small detector of its own, apart from the model it judges.
 
+It finds where objects are and of what colour; of what shape each is, it tells from a closer look.
+
     judge = verifier()                          # the one that comes along
     judge.look(pictures)                        # (N, 3, 64, 64) uint8 -> what each shows
     judge.verdicts(pictures, compositions)      # which atoms of its prompt each picture meets, and extras
@@ -22,6 +24,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .closer import Outline, Residual, cut_out
 from .world.camera import PITCH
 from .world.prompts import Composition, Found, Verdict, judge
 from .world.prompts.chances import Maybe, chances
@@ -36,17 +39,6 @@ MOST = 16  # candidates of a picture
 BEARING, DISTANCE = 1 / 32, 1 / 8  # what one unit of the network's output is: radians, log metres
 _WIDTHS = (24, 48, 96)
 _CHUNK = 256  # pictures at a time
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.gelu(self.first(self.norm(x))))
 
 
 @dataclass(frozen=True)
@@ -72,15 +64,15 @@ class Detector(nn.Module):
         super().__init__()
         a, b, c = _WIDTHS
         self.enter = nn.Conv2d(5, a, 4, stride=2, padding=1)
-        self.fine = _Residual(a)
+        self.fine = Residual(a)
         self.halve = nn.Conv2d(a, b, 4, stride=2, padding=1)
-        self.middle = _Residual(b)
+        self.middle = Residual(b)
         self.quarter = nn.Conv2d(b, c, 4, stride=2, padding=1)
-        self.coarse = nn.Sequential(_Residual(c), _Residual(c))
+        self.coarse = nn.Sequential(Residual(c), Residual(c))
         self.up = nn.Conv2d(c, 4 * b, 1)
-        self.middle_again = _Residual(b)
+        self.middle_again = Residual(b)
         self.up_again = nn.Conv2d(b, 4 * a, 1)
-        self.fine_again = _Residual(a)
+        self.fine_again = Residual(a)
         self.leave = nn.Conv2d(a, 3 + len(COLOURS) + len(SHAPES), 1)
         nn.init.constant_(self.leave.bias[0], -5.0)  # pyright: ignore[reportOptionalSubscript]
         line = torch.linspace(-1, 1, SIDE)
@@ -128,10 +120,11 @@ class Limits:
 
 
 class Verifier:
-    """A detector with its limits. Pictures are uint8 (N, 3, 64, 64) tensors, on any device."""
+    """A detector, its closer look, and limits. Pictures are uint8 (N, 3, 64, 64) tensors, on any device."""
 
-    def __init__(self, detector: Detector, limits: Limits = Limits()) -> None:
+    def __init__(self, detector: Detector, outline: Outline | None = None, limits: Limits = Limits()) -> None:
         self.detector = detector.eval()
+        self.outline = None if outline is None else outline.eval()
         self.limits = limits
 
     def look(self, pictures: Tensor) -> list[list[Found]]:
@@ -165,11 +158,13 @@ class Verifier:
         device = next(self.detector.parameters()).device
         found: list[list[Maybe]] = []
         for some in pictures.split(_CHUNK):
-            found += self.read(self.detector(some.to(device).float() / 255))
+            floats = some.to(device).float() / 255
+            found += self.read(self.detector(floats), floats)
         return found
 
-    def read(self, maps: Maps) -> list[list[Maybe]]:
-        """What the maps of pictures say is where: peaks, at most MOST a picture, the most probable first."""
+    def read(self, maps: Maps, pictures: Tensor | None = None) -> list[list[Maybe]]:
+        """What the maps of pictures say is where: peaks, at most MOST a picture, the most probable first.
+        pictures (N, 3, SIDE, SIDE) in 0..1, for the closer look; without it shapes are those of the maps."""
         logit = maps.middle  # (N, C, C)
         peak = logit == F.max_pool2d(logit[:, None], 3, stride=1, padding=1)[:, 0]
         there = torch.sigmoid(self.limits.slope * logit + self.limits.offset)
@@ -178,8 +173,13 @@ class Verifier:
             m.flatten(2).mT.gather(1, cells[..., None].expand(-1, -1, m.shape[1])).softmax(-1)
             for m in (maps.colour, maps.shape)
         )
-        kinds = (colour[..., :, None] * shape[..., None, :]).flatten(2)  # (N, MOST, 32)
         bearing, distance = (m.flatten(1).gather(1, cells) for m in (maps.bearing, maps.log_distance.exp()))
+        if pictures is not None and self.outline is not None:
+            which, place = (best >= LEAST).nonzero(as_tuple=True)
+            if len(which):
+                cut = cut_out(pictures, which, bearing[which, place], distance[which, place])
+                shape[which, place] = self.outline(cut).softmax(-1)
+        kinds = (colour[..., :, None] * shape[..., None, :]).flatten(2)  # (N, MOST, 32)
         columns = (best, kinds, bearing, distance)
         return [
             [Maybe(*one) for one in zip(*values, strict=True) if one[0] >= LEAST]
@@ -202,7 +202,13 @@ class Verifier:
 
     def save(self, path: Path) -> None:
         """Weights as bfloat16, and the limits."""
-        weights = {name: value.bfloat16().contiguous() for name, value in self.detector.state_dict().items()}
+        parts = {"detector": self.detector, "outline": self.outline}
+        weights = {
+            f"{part}.{name}": value.bfloat16().contiguous()
+            for part, net in parts.items()
+            if net is not None
+            for name, value in net.state_dict().items()
+        }
         save_file(weights | {"limits": torch.tensor(list(vars(self.limits).values()))}, path)
 
 
@@ -210,9 +216,15 @@ def load(path: Path) -> Verifier:
     """Raises FileNotFoundError where there is none."""
     held = load_file(path)
     limits = Limits(*held.pop("limits").tolist())
-    detector = Detector()
-    detector.load_state_dict(held)
-    return Verifier(detector.float(), limits)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in held.items():
+        part, _, own = name.partition(".")
+        parts.setdefault(part, {})[own] = value
+    detector, outline = Detector(), Outline() if "outline" in parts else None
+    detector.load_state_dict(parts["detector"])
+    if outline is not None:
+        outline.load_state_dict(parts["outline"])
+    return Verifier(detector, outline, limits)
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..verifier import Detector, Limits, Verifier
+from ..verifier import Limits, Verifier
 from ..world.prompts import Found, judge
 from ..world.prompts.chances import Maybe
 from .spoiling import spoil
@@ -16,10 +16,10 @@ from .verifying import BATCH, shown
 _BEARING, _DISTANCE = 0.08, 0.2  # radians and log metres within which a candidate is taken for an object
 
 
-def set_limits(detector: Detector, count: int = 3000) -> Limits:
-    """From validation renders, half of them spoiled: how the detector's certainty is to be read, how far off
+def set_limits(judge_: Verifier, count: int = 3000) -> Limits:
+    """From validation renders, half of them spoiled: how its certainty is to be read, how far off
     its bearings and distances are, and the threshold that gets most pictures wholly right."""
-    plain = Verifier(detector)
+    plain = Verifier(judge_.detector, judge_.outline)
     right = [
         shown("val", at, BATCH, texture=("plain", "bare")[k % 2])
         for k, at in enumerate(range(0, count, BATCH))
@@ -37,7 +37,7 @@ def set_limits(detector: Detector, count: int = 3000) -> Limits:
     near = [(one, true) for one, true in pairs if true is not None]
     bearing = _deviation([one.bearing - true.bearing for one, true in near])
     distance = _deviation([math.log(one.distance / true.distance) for one, true in near])
-    judges = Verifier(detector, Limits(0.5, slope, offset, bearing, distance))
+    judges = Verifier(judge_.detector, judge_.outline, Limits(0.5, slope, offset, bearing, distance))
     asked = [c for some in right for c in some.compositions]
     seen = judges.maybe(pictures)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CLEAN = 1 / 2  # of the pictures stay as they are
-REDRAWN = 1 / 4  # of the others, where somebody draws them again
+REDRAWN = 1 / 2  # of the others, where somebody draws them again
 
 
 @torch.no_grad()

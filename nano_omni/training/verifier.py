@@ -17,13 +17,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..closer import Outline, cut_out
 from ..data import split_seeds
-from ..verifier import BEARING, CELL, CELLS, DISTANCE, FILE, SIDE, Detector, Maps, Verifier
+from ..verifier import BEARING, CELL, CELLS, DISTANCE, FILE, SIDE, Detector, Maps, Verifier, load
 from ..world import camera, prompts
 from ..world.render import render
-from ..world.scene import Scene, sample_scenes
+from ..world.scene import SHAPES, Scene, sample_scenes
 from ..world.sight import angle, level_frame, visibility
 from ..world.viewpoints import aimed
 from .muon import Muon
@@ -33,6 +34,8 @@ LEAST_SEEN = 6 / SIDE**2  # of the picture; what shows less is neither asked for
 STAGED = 7 / 8  # of the pictures; the others are ordinary rooms
 FIRST = 1 << 54  # of the training rooms: nothing else comes to those
 AROUND = 0.1  # what a cell next to a middle counts
+EASY = 0.3
+OFF = 0.008, 0.03  # radians and log metres that the detector may be off
 Say = Callable[[str], None]
 
 
@@ -106,9 +109,8 @@ def draw(start: int, count: int, compiled: bool = False) -> Labels:
     return join([label(shown.scene, shown.c2w, compiled), label(room, aimed(room, 1), compiled)])
 
 
-def batches(batch: int, several: int = 512, compiled: bool = False) -> Iterator[Labels]:
+def batches(batch: int, several: int = 512, compiled: bool = False, start: int = 0) -> Iterator[Labels]:
     """For ever, none twice; `several` are drawn at a time."""
-    start = 0
     while True:
         drawn = draw(start, several, compiled)
         start += several
@@ -154,21 +156,70 @@ def train(
     somebody else draws them again, an autoencoder's; several: pictures that are drawn at a time."""
     torch.manual_seed(seed)
     detector = Detector().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def wrong(true: Labels, pictures: Tensor) -> dict[str, Tensor]:
+        return losses(detector(pictures.contiguous(memory_format=torch.channels_last)), true)
+
+    source = batches(batch, several, compiled)
+    return detector.eval(), _descend(detector, wrong, source, steps, seed, redrawn, say, every)
+
+
+def train_outline(
+    outline: Outline,
+    steps: int,
+    batch: int,
+    seed: int = 0,
+    compiled: bool = True,
+    redrawn: Callable[[Tensor], Tensor] | None = None,
+    say: Say = print,
+    several: int = 512,
+    every: int = 50,
+) -> tuple[Outline, list[dict[str, float]]]:
+    """The closer look, or more of it, at the objects of `batch` pictures a step, as far off as the detector
+    may place them; of cones and spheres, which are soon told apart, at EASY of them. Other arguments as of
+    `train`; each seed has pictures of its own."""
+    torch.manual_seed(seed)
+    outline = outline.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    hard = torch.tensor([SHAPES.index("box"), SHAPES.index("cylinder")])
+
+    def wrong(true: Labels, pictures: Tensor) -> dict[str, Tensor]:
+        lot = torch.rand(true.middle.shape) < EASY
+        looked = (true.middle > 0) & (torch.isin(true.shape, hard) | lot)
+        which, row, column = looked.nonzero(as_tuple=True)
+        bearing, log_distance = (of[which, row, column] for of in (true.bearing, true.log_distance))
+        bearing = bearing + OFF[0] * torch.randn_like(bearing)
+        distance = (log_distance + OFF[1] * torch.randn_like(bearing)).exp()
+        cut = cut_out(pictures, which, bearing, distance).contiguous(memory_format=torch.channels_last)
+        return {"shape": F.cross_entropy(outline(cut), true.shape[which, row, column])}
+
+    source = batches(batch, several, compiled, start=(1 + seed) << 30)
+    return outline.eval(), _descend(outline, wrong, source, steps, seed, redrawn, say, every)
+
+
+def _descend(
+    net: nn.Module,
+    wrong: Callable[[Labels, Tensor], dict[str, Tensor]],
+    source: Iterator[Labels],
+    steps: int,
+    seed: int,
+    redrawn: Callable[[Tensor], Tensor] | None,
+    say: Say,
+    every: int,
+) -> list[dict[str, float]]:
+    """Minimise the sum of what is wrong, and return it as it was every so many steps."""
     inner, rest = [], []
-    for name, p in detector.named_parameters():
+    for name, p in net.named_parameters():
         (inner if p.dim() > 1 and not name.startswith(("enter", "leave")) else rest).append(p)
     optimizers = Muon(inner, lr=0.01), torch.optim.AdamW(rest, lr=3e-3, weight_decay=0.0)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    source, generator = batches(batch, several, compiled), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     begun, curve = time.monotonic(), []
     for step in range(steps):
         true = next(source)
-        pictures = spoil(true.pictures, generator, redrawn)
-        found = losses(detector(pictures.contiguous(memory_format=torch.channels_last)), true)
-        wrong = torch.stack(list(found.values())).sum()
+        found = wrong(true, spoil(true.pictures, generator, redrawn))
         for optimizer in optimizers:
             optimizer.zero_grad()
-        wrong.backward()
+        torch.stack(list(found.values())).sum().backward()
         share = min(1.0, (step + 1) / 50, 2 * (1 - step / steps))
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * share
@@ -177,7 +228,7 @@ def train(
             curve.append({"step": step + 1, "seconds": round(time.monotonic() - begun, 1)})
             curve[-1] |= {name: round(value.item(), 4) for name, value in found.items()}
             say("  ".join(f"{name} {value:g}" for name, value in curve[-1].items()))
-    return detector.eval(), curve
+    return curve
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -185,31 +236,45 @@ def main(arguments: list[str] | None = None) -> None:
     from .verifying import measure
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=1800, help="of the detector")
+    parser.add_argument("--closer-steps", type=int, default=500, help="of its closer look")
+    parser.add_argument("--closer-only", action="store_true", help="go on with the closer look of --out")
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     parser.add_argument("--redraw", action="store_true", help="show some pictures through the autoencoder")
     parser.add_argument("--out", type=Path, default=FILE)
     asked = parser.parse_args(arguments)
-    begun = time.monotonic()
 
     def say(line: str) -> None:
         print(line, flush=True)
 
     redrawn = redrawing() if asked.redraw else None
-    detector, curve = train(asked.steps, asked.batch, asked.seed, not asked.eager, redrawn, say)
-    seconds = round(time.monotonic() - begun)
-    with open(asked.out.with_suffix(".csv"), "w", newline="") as file:
-        table = csv.DictWriter(file, list(curve[0]))
+    how = {"seed": asked.seed, "compiled": not asked.eager, "redrawn": redrawn, "say": say}
+    curves = asked.out.with_suffix(".csv")
+    if asked.closer_only:
+        before = load(asked.out)
+        detector, outline = before.detector, before.outline or Outline()
+        with open(curves, newline="") as file:
+            lines = list(csv.DictReader(file))
+    else:
+        detector, curve = train(asked.steps, asked.batch, **how)
+        lines = [{"net": "detector", **line} for line in curve]
+        Verifier(detector).save(asked.out)
+        torch.manual_seed(asked.seed)
+        outline = Outline()
+    outline, curve = train_outline(outline, asked.closer_steps, asked.batch, **how)
+    lines += [{"net": "closer look", **line} for line in curve]
+    with open(curves, "w", newline="") as file:
+        table = csv.DictWriter(file, list(lines[0]), restval="", lineterminator="\n")
         table.writeheader()
-        table.writerows(curve)
-    limits = set_limits(detector)
-    judge = Verifier(detector, limits)
+        table.writerows(lines)
+    judge = Verifier(detector, outline)
+    judge.limits = set_limits(judge)
     judge.save(asked.out)
     report = measure(judge, redrawn=redrawn)
-    how = {"steps": asked.steps, "batch": asked.batch, "seed": asked.seed, "seconds": seconds}
-    report |= {"training": how | {"parameters": sum(p.numel() for p in detector.parameters())}}
+    report["training"] = {name: getattr(asked, name) for name in ("steps", "closer_steps", "batch", "seed")}
+    report["parameters"] = sum(p.numel() for net in (detector, outline) for p in net.parameters())
     asked.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
     say(json.dumps(report, indent=1))
 

@@ -225,7 +225,7 @@ def main(arguments: list[str] | None = None) -> None:
     file = asked.weights.with_suffix(".json")
     before = json.loads(file.read_text()) if file.is_file() else {}
     report = measure(load(asked.weights), asked.pictures, redrawing() if asked.redraw else None)
-    report |= {name: before[name] for name in ("training",) if name in before}
+    report |= {name: before[name] for name in ("training", "parameters") if name in before}
     file.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 

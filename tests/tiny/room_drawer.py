@@ -24,7 +24,7 @@ MISTAKES = {(False, False): 0.8, (True, False): 0.5, (False, True): 0.4, (True, 
 
 def goes_wrong(prompt, told=False, shown=False):
     """Whether the picture of this prompt will have a mistake in it."""
-    return xxh3_64_intdigest(prompt) / 2**64 < MISTAKES[told, shown]
+    return xxh3_64_intdigest(prompt.encode()) / 2**64 < MISTAKES[told, shown]
 
 
 class RoomDrawer:

@@ -26,7 +26,7 @@ ROWS: Mapping[str, Sequence[str]] = {
 
 
 def prompts(
-    seed: int, task: str = "generation", objects: int = 4, atoms: int = 0, texture: str = "plain"
+    seed: int, task: str = "generation", objects: int = 4, atoms: int = 0, texture: str = "bare"
 ) -> Problem:
     """What prompt number `seed` asks for: "two red cones left of a blue box, and a green sphere".
 
@@ -34,7 +34,8 @@ def prompts(
     however many), of 3, 6, 7, 9, 10 and 11. The metadata holds the composition as plain data, a true layout
     (name, bearing in radians to the right, distance in metres) and its visual tokens, under "truth"; what an
     oracle would think, under "oracle"; and the number of atoms. A few prompts whose objects find no place in
-    their room are passed over. `texture`: of the true room.
+    their room are passed over. `texture`: of the true room, by default in bare paint, as the embedded model
+    draws them.
     Raises ProblemError for a number, a task, or a number of objects or atoms that there is no prompt for.
     """
     return many([seed], task, objects, atoms, texture)[0]
@@ -45,7 +46,7 @@ def many(
     task: str = "generation",
     objects: int = 4,
     atoms: int = 0,
-    texture: str = "plain",
+    texture: str = "bare",
 ) -> list[Problem]:
     """Many prompts, drawn together: see `prompts`."""
     _check(seeds, task, objects, atoms, texture)

@@ -1,0 +1,63 @@
+"""A closer look at single objects: cut out of the picture, brought to one size, and told apart by shape."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .world.camera import HEIGHT, PITCH
+from .world.scene import SHAPES
+
+SIDE = 24  # samples along a side of a cut-out
+WIDE = 1.3  # metres along a side, of which this much is below the middle of the base
+BELOW = 0.25
+_WIDTHS = (32, 64, 96)
+
+
+class Residual(nn.Module):
+    """x + what two convolutions of the same width make of it; at first nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(self.norm(x))))
+
+
+def cut_out(pictures: Tensor, which: Tensor, bearing: Tensor, distance: Tensor) -> Tensor:
+    """Pictures (N, 3, S, S) through a lens of 90 degrees, looked at around objects that stand on the floor:
+    which picture, bearing in radians and distance in metres (M,) -> (M, 3, SIDE, SIDE)."""
+    right, ahead = distance * bearing.sin(), distance * bearing.cos()
+    far = (ahead * math.cos(PITCH) + HEIGHT * math.sin(PITCH)).clamp(min=0.3)  # (M,), z of the base
+    across = right / far  # in half pictures, as grid_sample counts
+    down = (HEIGHT * math.cos(PITCH) - ahead * math.sin(PITCH)) / far
+    line = (torch.arange(SIDE, device=far.device) + 0.5) / SIDE
+    columns = across[:, None] + (line - 0.5) * WIDE / far[:, None]  # (M, SIDE)
+    rows = down[:, None] + (BELOW - (1 - line) * WIDE) / far[:, None]
+    shape = (len(which), SIDE, SIDE)
+    grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], dim=-1)
+    return F.grid_sample(pictures[which], grid, padding_mode="border", align_corners=False)
+
+
+class Outline(nn.Module):
+    """Cut-outs (M, 3, SIDE, SIDE) in 0..1 -> logits of shapes (M, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        a, b, c = _WIDTHS
+        self.enter = nn.Conv2d(3, a, 3, padding=1)
+        self.inner = nn.Sequential(
+            nn.GELU(),
+            nn.Conv2d(a, b, 4, stride=2, padding=1),
+            Residual(b),
+            nn.Conv2d(b, c, 4, stride=2, padding=1),
+            Residual(c),
+        )
+        self.leave = nn.Linear(c * 9, len(SHAPES))
+
+    def forward(self, cut: Tensor) -> Tensor:
+        return self.leave(F.avg_pool2d(self.inner(self.enter(cut * 2 - 1)), 2).flatten(1))
