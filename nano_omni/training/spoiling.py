@@ -23,6 +23,19 @@ def spoil(
     return torch.cat(parts).clamp(0, 1)
 
 
+def redrawing(noise: float = 0.15) -> Callable[[Tensor], Tensor]:
+    """Pictures through the autoencoder that comes along, with `noise` of the latents' deviation."""
+    from ..autoencoder import autoencoder
+
+    held = autoencoder()
+
+    def redrawn(pictures: Tensor) -> Tensor:
+        latents = held.encode((pictures * 255).round().to(torch.uint8))
+        return held.decode(latents + noise * torch.rand(len(latents), 1, 1, 1) * torch.randn_like(latents))
+
+    return redrawn
+
+
 def _rough(pictures: Tensor, generator: torch.Generator) -> Tensor:
     count, _, side, _ = pictures.shape
 

@@ -28,7 +28,7 @@ from ..world.scene import SHAPES, Scene, sample_scenes
 from ..world.sight import angle, level_frame, visibility
 from ..world.viewpoints import aimed
 from .muon import Muon
-from .spoiling import spoil
+from .spoiling import redrawing, spoil
 
 LEAST_SEEN = 6 / SIDE**2  # of the picture; what shows less is neither asked for nor punished
 STAGED = 7 / 8  # of the pictures; the others are ordinary rooms
@@ -277,19 +277,6 @@ def main(arguments: list[str] | None = None) -> None:
     report["parameters"] = sum(p.numel() for net in (detector, outline) for p in net.parameters())
     asked.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
     say(json.dumps(report, indent=1))
-
-
-def redrawing(noise: float = 0.15) -> Callable[[Tensor], Tensor]:
-    """Pictures through the autoencoder that comes along, with `noise` of the latents' deviation."""
-    from ..autoencoder import autoencoder
-
-    held = autoencoder()
-
-    def redrawn(pictures: Tensor) -> Tensor:
-        latents = held.encode((pictures * 255).round().to(torch.uint8))
-        return held.decode(latents + noise * torch.rand(len(latents), 1, 1, 1) * torch.randn_like(latents))
-
-    return redrawn
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from ..world.prompts import MOST, Composition, Found, Group, Staged, Verdict, dr
 from ..world.randomness import uniform
 from ..world.render import render, to_uint8
 from ..world.scene import COLOURS, SHAPES, furnish
-from .spoiling import spoil
+from .spoiling import redrawing, spoil
 
 Wrong = Literal["another prompt", "recoloured", "reshaped", "taken away", "one too many", "turned round"]
 _TURNED = {"left of": "right of", "right of": "left of", "in front of": "behind", "behind": "in front of"}
@@ -215,8 +215,6 @@ def share(of: Sequence[bool]) -> dict[str, float | int]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from .verifier import redrawing
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", type=Path, default=FILE)
     parser.add_argument("--pictures", type=int, default=3000)
