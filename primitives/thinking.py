@@ -54,6 +54,11 @@ PICTURE, PICTURE_LONG = instruction("think_picture"), instruction("think_picture
 CAPTION, DEPTH_CAPTION = instruction("detailed_caption"), instruction("depth_caption")
 
 
+def either(question: str, picture: str, x: Problem | View) -> str:
+    """What a model is told: the first, or the second where a picture is asked for."""
+    return question if x.prompt is None else picture
+
+
 def written(
     views: list[View],
     writer: TextGenerator,
@@ -96,11 +101,12 @@ def _writes_text(parameters: type[Writing], prompts: tuple[str, ...], applies: A
         stochastic=True,
         applies=applies,
         prompts=prompts,
+        tells=None if len(prompts) == 1 else lambda problem: [either(*prompts, problem)],
     )
 
 
 def _thoughts(views: list[View], writer: TextGenerator, question: str, picture: str, kind: str) -> Any:
-    told = [question if view.prompt is None else picture for view in views]
+    told = [either(question, picture, view) for view in views]
     return _texts(views, writer, told, kind, *ASKED)
 
 

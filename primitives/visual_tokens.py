@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from primitives.prompts import instruction, prompt_of
-from primitives.thinking import ASKED
+from primitives.thinking import ASKED, either
 from unroller.capabilities import VisualTokenizer
 from unroller.cost import Cost
 from unroller.declare import View, primitive
@@ -41,16 +41,14 @@ class RollOut(BaseModel):
     stochastic=True,
     applies=a_photo_or_a_prompt,
     prompts=(SKETCH, PICTURE),
+    tells=lambda problem: [either(SKETCH, PICTURE, problem)],
 )
 def visual_token_rollout(views: list[View], tokenizer: VisualTokenizer) -> Sequence[VisualTokens | Exception]:
     """Roll out visual tokens of what the photos do not show, or of the picture that is asked for: the paper's
     visual context."""
     how = views[0].parameters
     rolled = tokenizer.roll_out_tokens(
-        [
-            prompt_of(view, SKETCH if view.prompt is None else PICTURE, "visual_tokens", ASKED)
-            for view in views
-        ],
+        [prompt_of(view, either(SKETCH, PICTURE, view), "visual_tokens", ASKED) for view in views],
         count=how.count,
         temperature=how.temperature,
         seeds=[view.seed for view in views],

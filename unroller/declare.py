@@ -56,7 +56,8 @@ class Primitive:
     ordered: the order between values of different types matters to it (only then may it ask for
     `view.segments()` of several); applies: given a problem, None or the reason why it cannot be called;
     prompts: the texts that it tells a model, by which its version is told from others; those that are an
-    `Instruction` have a name and a version of their own, which a run names.
+    `Instruction` have a name and a version of their own, which a run names; tells: given a problem, those of
+    its prompts that a model is told then, by default all.
     """
 
     role: ClassVar[str] = "primitive"
@@ -80,6 +81,7 @@ class Primitive:
         applies: Callable[[Problem], str | None] | None = None,
         version: str | None = None,
         prompts: Sequence[str] = (),
+        tells: Callable[[Problem], Sequence[str]] | None = None,
     ) -> None:
         self.function = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
@@ -96,6 +98,7 @@ class Primitive:
         self.is_async = inspect.iscoroutinefunction(function)
         self.applies = applies
         self.prompts = tuple(prompts)
+        self.tells = tells
         self._version = version
         self.__doc__ = function.__doc__
         self.__name__ = self.name
@@ -124,6 +127,10 @@ class Primitive:
     def told(self) -> tuple[str, ...]:
         """Name and version of each of its prompts that has them: ("think@1",)."""
         return labels(self.prompts)
+
+    def told_for(self, problem: Problem) -> tuple[str, ...]:
+        """Those of `told` that a model is told when it is called for this problem."""
+        return self.told if self.tells is None else labels(tuple(self.tells(problem)))
 
     def run(self, views: list[View], providers: tuple[Any, ...]) -> Any:
         """Call the function with a batch: one outcome a view (checked by the caller)."""

@@ -69,7 +69,8 @@ def instructions(run: Run) -> dict[str, list[str]]:
     called = [executor.actions[e.action].primitive for e in run.entries if e.action in executor.actions]
     with suppress(UnrollerError):  # a run may be looked at where nobody could decode it
         called.append(executor.decoder(run.problem.task).primitive)
-    return {one.name: list(one.told) for one in called if one.told}
+    told = {one.name: list(one.told_for(run.problem)) for one in called}
+    return {name: these for name, these in told.items() if these}
 
 
 def as_dict(run: Run) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from xxhash import xxh3_64_hexdigest
 
 import primitives.prompts
 from primitives.prompts import instruction
-from primitives.thinking import oracle_from, text_think
+from primitives.thinking import PICTURE, oracle_from, text_think
 from primitives.written import written_answer
 from unroller import Executor, Problem
 from unroller.check.standin import StandIn
@@ -96,8 +96,15 @@ def test_a_run_names_what_a_model_was_told(run, tmp_path):
         "Instructions: text_think think@1; depth_caption depth_caption@1; spatial answer@1." in run.explain()
     )
     assert run.to_dict()["instructions"] == said
-    assert run.to_dict()["run"]["instructions"]["text_think_long"] == ["think_long@1"]
+    assert run.to_dict()["run"]["instructions"]["text_think_long"] == ["think_long@1", "think_picture_long@1"]
     assert "think@1, depth_caption@1, answer@1" in run.report(tmp_path / "run.html").read_text()
+
+
+def test_where_a_picture_is_asked_for_the_run_names_what_is_told_then():
+    x = Problem.generation("a red cone")
+    run = Executor(backend=StandIn(), policy=["text_think", "visual_token_rollout"]).run(x)
+    told = {"text_think": ["think_picture@1"], "visual_token_rollout": ["picture_tokens@1"]}
+    assert run.to_dict()["instructions"] == told
 
 
 def test_a_run_that_is_opened_when_a_text_has_changed_says_so(tmp_path, monkeypatch, capsys):
@@ -106,7 +113,10 @@ def test_a_run_that_is_opened_when_a_text_has_changed_says_so(tmp_path, monkeypa
     assert main(["run", "--task", "spatial", *asked], standalone_mode=False) == 0
     assert main(["runs", "explain", "kept"], standalone_mode=False) == 0
     assert "was recorded when" not in capsys.readouterr().err
-    monkeypatch.setattr(text_think, "prompts", (Instruction("Think twice.", "think", 2),))
+    monkeypatch.setattr(text_think, "prompts", (*text_think.prompts, Instruction("Think.", "other")))
+    assert main(["runs", "explain", "kept"], standalone_mode=False) == 0
+    assert "was recorded when" not in capsys.readouterr().err, "what was told then is told still"
+    monkeypatch.setattr(text_think, "prompts", (Instruction("Think twice.", "think", 2), PICTURE))
     assert main(["runs", "explain", "kept"], standalone_mode=False) == 0
     said = capsys.readouterr().err
     assert "recorded when text_think told a model think@1; here it is think@2" in " ".join(said.split())

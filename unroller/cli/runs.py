@@ -342,15 +342,17 @@ def _executor(place: Path, log: Log, use: list[str] | None, brought: Used) -> tu
 
 
 def _say_what_is_told_otherwise(log: Log, executor: Executor) -> None:
-    """A line for each primitive that tells a model another version of its instruction than was recorded."""
+    """A line for each primitive that no longer tells a model what it told when this was recorded."""
     from unroller.cli.terminal import note
 
     then: dict[str, Any] = log.sessions[-1].setup.get("instructions", {}) if log.sessions else {}
     for name, now in executor.told.items():
-        if then.get(name, now) != now:
+        old = [label for label in then.get(name, now) if label not in now]
+        new = [label for label in now if label not in then.get(name, now)] or now
+        if old:
             note(
-                f"this run was recorded when {name} told a model {', '.join(then[name])}; here it is"
-                f" {', '.join(now)}, and what is computed anew is told that"
+                f"this run was recorded when {name} told a model {', '.join(old)}; here it is"
+                f" {', '.join(new)}, and what is computed anew is told that"
             )
 
 
