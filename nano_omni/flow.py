@@ -94,7 +94,7 @@ def sample(
     number of each step that was taken, and what the picture would be. Raises ValueError for no steps."""
     if steps < 1:
         raise ValueError(f"sampling takes 1 step or more, not {steps}")
-    from diffusers import FlowMatchEulerDiscreteScheduler
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
     scheduler: Any = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=[1 - k / steps for k in range(steps)])

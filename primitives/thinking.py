@@ -101,7 +101,7 @@ def _writes_text(parameters: type[Writing], prompts: tuple[str, ...], applies: A
         stochastic=True,
         applies=applies,
         prompts=prompts,
-        tells=None if len(prompts) == 1 else lambda problem: [either(*prompts, problem)],
+        tells=None if len(prompts) == 1 else lambda problem: [either(prompts[0], prompts[1], problem)],
     )
 
 
