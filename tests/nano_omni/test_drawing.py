@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nano_omni import plans
-from nano_omni.autoencoder import Autoencoder
+from nano_omni.autoencoder import CHANNELS, Autoencoder
 from nano_omni.config import CONFIGS
 from nano_omni.data import split_seeds
 from nano_omni.drawing import Sampling, Together, draw, noise, seen, velocity
@@ -55,7 +55,7 @@ def told(model, some):
 
 
 def test_latents_are_cut_into_the_cells_of_visual_tokens():
-    latents = torch.arange(12 * 64.0).view(1, 12, 8, 8)
+    latents = torch.arange(CHANNELS * 64.0).view(1, CHANNELS, 8, 8)
     cut = patches(latents)
     assert cut.shape == (1, TOKENS, NUMBERS)
     assert torch.equal(whole(cut), latents)

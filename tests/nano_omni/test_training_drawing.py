@@ -11,7 +11,7 @@ import torch
 from nano_omni import tokenizer
 from nano_omni.config import CONFIGS
 from nano_omni.data import split_seeds
-from nano_omni.latents import TOKENS
+from nano_omni.latents import NUMBERS, TOKENS
 from nano_omni.model import NanoOmni, load
 from nano_omni.pictures import pictures, save
 from nano_omni.training import draw, drawer
@@ -57,7 +57,7 @@ def test_a_leaf_sees_its_own_contexts_and_no_other_leaf(turn):
             torch.nn.init.normal_(p, std=0.1)
     tree = Leaves(turn)
     some = pictures(split_seeds("val", 0, 3))
-    clean = torch.randn(len(some), TOKENS, 48, generator=torch.Generator().manual_seed(1))
+    clean = torch.randn(len(some), TOKENS, NUMBERS, generator=torch.Generator().manual_seed(1))
 
     def leaves(pictured):
         recipe = replace(TINY, wrong=0.0)
@@ -149,7 +149,7 @@ def test_a_run_stops_in_time_with_weights_to_be_used(start, ahead, tmp_path):
 
 def test_latents_of_pictures_are_kept(ahead):
     some, latents = drawer.prepared(ahead)
-    assert latents.shape == (len(some), TOKENS, 48) and latents.dtype == torch.float16
+    assert latents.shape == (len(some), TOKENS, NUMBERS) and latents.dtype == torch.float16
     assert len(list(ahead.glob("latents-*/*.safetensors"))) == 2
     _, again = drawer.prepared(ahead)
     assert torch.equal(latents, again)

@@ -11,7 +11,7 @@ from primitives.backends.nano import Nano
 from primitives.drawing import generation
 from primitives.thinking import oracle_text, text_think, text_think_long
 from primitives.visual_tokens import visual_token_rollout
-from unroller import Call, Executor, Problem, Text, primitive
+from unroller import Call, Executor, Problem, Text, decoder, primitive
 from unroller.capabilities import ImageGenerator, Prompt
 from unroller.faults import MissingCapability
 from unroller.rendering import ImageSegment, TextSegment
@@ -32,6 +32,11 @@ def saved(folder, experts):
     model.save_pretrained(folder)
     tokenizer.save(folder)
     return folder
+
+
+@decoder(task="generation", writes=Text)
+def picture_of_nothing(view):
+    return Text("nothing")
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +163,10 @@ def test_only_weights_with_a_generation_expert_draw(folder, tmp_path):
     assert ImageGenerator in Nano(folder).provides
     bare = Nano(saved(tmp_path / "bare", 1))
     assert ImageGenerator not in bare.provides
-    with pytest.raises(MissingCapability, match="ImageGenerator"):
+    with pytest.raises(MissingCapability, match=r"nano lacks weights that draw: .*nano_omni\.training\.draw"):
         executor(bare).run(asked())
+    run = executor(bare, "text_think", decoders=[picture_of_nothing]).run(asked())
+    assert "lacks weights that draw" in run.faults[0].message
     prompt = Prompt((TextSegment(ASKED),))
     with pytest.raises(MissingCapability, match=r"nano_omni\.training\.draw"):
         bare.generate_image([prompt], width=64, height=64, seeds=[0])

@@ -51,6 +51,10 @@ STEPS, GUIDANCE, IMAGE_GUIDANCE = DEFAULT = 16, 3.0, 1.5
 """How pictures are sampled: see `nano_omni.drawing.Sampling`."""
 KINDS = ("think", "think_long", "caption", "depth_caption")
 """The kinds of text it writes."""
+_TEACH = (
+    "weights that draw: teach it with `python -m nano_omni.training.draw`, or name a folder of others as"
+    " nano:PATH or Nano(PATH)"
+)
 
 
 def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
@@ -88,6 +92,7 @@ class Nano:
     ) -> None:
         self._folder = weights
         self.provides = _provided(weights)
+        self.lacks = {} if ImageGenerator in self.provides else {ImageGenerator: _TEACH}
         self.sampling = steps, float(guidance), float(image_guidance)
         if steps < 1 or not 0 <= guidance < 100 or not 0 <= image_guidance < 100:
             raise ValueError(
@@ -129,10 +134,7 @@ class Nano:
     def _drawer(self) -> Pictures:
         folder = self.drawing_folder
         if folder is None:
-            raise MissingCapability(
-                f"the nano model's weights in {self.folder} do not draw: teach them with"
-                " `python -m nano_omni.training.draw`, or name others: Nano(weights=…)"
-            )
+            raise MissingCapability(f"the nano model in {self.folder} lacks {_TEACH}")
         if folder == self.folder and files.knows_photos(folder):
             loaded = self._loaded
         else:
