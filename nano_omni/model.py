@@ -99,30 +99,35 @@ class Block(nn.Module):
         sin: Tensor,
         mask: Tensor | None,
         past: tuple[Tensor, Tensor] | None = None,
-        generation: Tensor | None = None,
+        generation: Tensor | int | None = None,
         keep: bool = True,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """(B, T, d) -> the same, and keys and values (B, H, S + T, D) of all that has been read."""
+        """(B, T, d) -> the same, and keys and values (B, H, S + T, D) of all that has been read.
+        generation: see `NanoOmni.run`; a number if all tokens from that one on are generated."""
         q, k, v = (part.transpose(1, 2) for part in self._route("project", x, generation))  # (B, H, T, D)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=k.shape[1] < q.shape[1])
+        y = attention(q, k, v, mask)
         x = x + self._route("attended", y.transpose(1, 2).flatten(2), generation)[0]
         return x + self._route("mlp", x, generation)[0], (k, v) if keep else None
 
-    def _route(self, part: str, x: Tensor, generation: Tensor | None) -> tuple[Tensor, ...]:
-        """Each token through its own expert's `part`; generation (T,) bool, None if no token is."""
+    def _route(self, part: str, x: Tensor, generation: Tensor | int | None) -> tuple[Tensor, ...]:
+        """Each token through its own expert's `part`; generation as in `forward`, None if no token is."""
         understand = getattr(self.experts[0], part)
         if generation is None:
             return understand(x)
         if len(self.experts) == 1:
             raise ValueError("these weights have no generation expert: see NanoOmni.with_generation_expert")
-        if bool(generation.all()):
-            return getattr(self.experts[1], part)(x)
+        draw = getattr(self.experts[1], part)
+        if isinstance(generation, int):
+            if generation == 0:
+                return draw(x)
+            both = understand(x[:, :generation]), draw(x[:, generation:])
+            return tuple(torch.cat(parts, 1) for parts in zip(*both, strict=True))
         own, other = (~generation).nonzero()[:, 0], generation.nonzero()[:, 0]
         back = torch.cat([own, other]).argsort()
-        both = understand(x[:, own]), getattr(self.experts[1], part)(x[:, other])
+        both = understand(x[:, own]), draw(x[:, other])
         return tuple(torch.cat(parts, 1)[:, back] for parts in zip(*both, strict=True))
 
 
@@ -245,6 +250,9 @@ class NanoOmni(
         """
         cos, sin = rotary(positions, self.config.width // self.config.heads, self.config.rope_base)
         now = []
+        if generation is not None:
+            first = int((~generation).sum())
+            generation = first if bool(generation[first:].all()) else generation
         for k, block in enumerate(self.blocks):
             x, kept = block(x, cos, sin, mask, None if past is None else past[k], generation, keep)
             if kept is not None:
@@ -314,6 +322,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     a, b = x.chunk(2, dim=-1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Queries (B, H, T, D) on keys and values (B, H', S, D). On CPUs in float32 where a training asks for
+    bfloat16: its gradient is several times slower than that of float32."""
+    group = k.shape[1] < q.shape[1]
+    if q.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=group)
+    with torch.autocast("cpu", enabled=False):
+        q, k, wide = q.float(), k.float(), v.float()
+        y = F.scaled_dot_product_attention(q, k, wide, attn_mask=mask, enable_gqa=group)
+        return y.to(v.dtype)
 
 
 def causal_mask(past: int, now: int, device: torch.device | str | None = None) -> Tensor:

@@ -27,6 +27,7 @@ from ..world.render import render
 from ..world.scene import MAX_OBJECTS, sample_scenes
 from ..world.sight import viewpoints
 from .muon import Muon
+from .precision import precision
 
 SIDE = 64
 OBJECTS = 15.0  # how much more a pixel of an object counts that has AREA pixels
@@ -119,7 +120,7 @@ def train(
             break
         images, objects = next(source)
         noise = torch.randn(batch, CHANNELS, SIDE // DOWN, SIDE // DOWN, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision(images.device):
             change = loss(held, images.contiguous(memory_format=torch.channels_last), objects, noise)
         for optimizer in optimizers:
             optimizer.zero_grad()

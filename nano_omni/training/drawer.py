@@ -64,7 +64,7 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(batch=4, steps=20, warmup=2, replay=5, rooms=4, check_every=10, questions=4),
-    "cpu": Recipe(budget=4500),
+    "cpu": Recipe(batch=32, replay=6, budget=5000, check_every=4000),
 }
 
 
@@ -89,6 +89,7 @@ class Drawer:
             warmup=max(recipe.warmup // often, 1),
             decay=recipe.decay,
             see=0.0,
+            narrow=True,
         )
         self.rooms = Trainer(model.config, curriculum, torch.device("cpu"), seed + FRESH, compiled)
         self.rooms.model.load_state_dict(model.state_dict())
@@ -127,7 +128,8 @@ class Drawer:
         """One step; returns its losses by name."""
         if self.replays(self.step):
             self.rooms.seconds = self.seconds  # one clock: rates and stages go together
-            parts = self.rooms.update(next(self._rooms))
+            with torch.compiler.set_stance("force_eager"):  # they come in many lengths, and seldom
+                parts = self.rooms.update(next(self._rooms))
             answer, words = parts[:2].tolist()
             losses = {"answer": answer, "words": words}
         else:
@@ -167,7 +169,8 @@ class Drawer:
     def losses(self, turn: Leaves, which: Tensor) -> tuple[Tensor, Tensor]:
         """Of each context and of each leaf of a turn, over those pictures."""
         some, clean = self.pictures[which], self.latents[which].float()
-        return leaf_losses(self.model, turn, some, clean, self.recipe, self.random, self.counts)
+        with self.rooms.precision():
+            return leaf_losses(self.model, turn, some, clean, self.recipe, self.random, self.counts)
 
     def averaged(self) -> NanoOmni:
         """A model with the averaged weights, to be used."""

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 
-def newton_schulz(stack: Tensor) -> Tensor:
-    """Matrices (N, rows, cols) towards the nearest semi-orthogonal ones: five quintic steps in bf16."""
-    x = stack.bfloat16() if stack.is_cuda else stack
+def newton_schulz(stack: Tensor, narrow: bool = False) -> Tensor:
+    """Matrices (N, rows, cols) towards the nearest semi-orthogonal ones: five quintic steps, in bfloat16 on
+    GPUs or if it is asked for."""
+    x = stack.bfloat16() if stack.is_cuda or narrow else stack
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -26,8 +27,16 @@ def _compiled():
 class Muon(torch.optim.Optimizer):
     """For parameters of two dimensions or more (convolutions count as rows of flat kernels)."""
 
-    def __init__(self, params, lr: float = 0.02, momentum: float = 0.95, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        params,
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        compiled: bool = False,
+        narrow: bool = False,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self.narrow = narrow
         self.orthogonalise = _compiled() if compiled else newton_schulz
 
     @torch.no_grad()
@@ -48,7 +57,7 @@ class Muon(torch.optim.Optimizer):
                 shapes.setdefault((update.shape[0], update[0].numel()), []).append(k)
             for (rows, cols), members in shapes.items():
                 stack = torch.stack([updates[k].flatten(1) for k in members])
-                stack = self.orthogonalise(stack).to(stack.dtype)
+                stack = self.orthogonalise(stack, self.narrow).to(stack.dtype)
                 scale = -group["lr"] * max(1.0, rows / cols) ** 0.5
                 chosen = [params[k] for k in members]
                 changes = [c.view_as(p) for c, p in zip(stack.unbind(), chosen, strict=True)]

@@ -15,7 +15,8 @@ class Recipe:
     `rounds` of Jacobi decoding; noise: share of context numbers moved by a step; groups: what a step is
     about, one of `forest.GROUPS`, and the forms of questions it asks, by turns; tree: what is read before
     answering, one of `forest.TREES`; see: share at the beginning in which nothing is asked: poses and
-    objects only, short and quickly learned."""
+    objects only, short and quickly learned; narrow: products in bfloat16 on processors that are made for it
+    (GPUs always)."""
 
     batch: int = 48
     draw: int = 8
@@ -42,6 +43,7 @@ class Recipe:
     )
     tree: str = "full"
     see: float = 0.2
+    narrow: bool = False
 
 
 RECIPES = {

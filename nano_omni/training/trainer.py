@@ -1,6 +1,5 @@
 """One training run: model, optimizers, what a step reads, and the step."""
 
-import contextlib
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ..world.questions import Form
 from . import checkpoint
 from .forest import Forest, losses
 from .muon import Muon, split_parameters
+from .precision import narrow, precision
 from .recipe import Recipe
 
 CHECKED = (
@@ -32,7 +32,12 @@ class Trainer:
         self.model = NanoOmni(config=config).to(device)
         matrices, rest = split_parameters(self.model)
         self.names = list(matrices), list(rest)
-        self.muon = Muon(list(matrices.values()), lr=recipe.muon, compiled=compiled and device.type == "cuda")
+        self.muon = Muon(
+            list(matrices.values()),
+            lr=recipe.muon,
+            compiled=compiled and device.type == "cuda",
+            narrow=recipe.narrow and narrow(device),
+        )
         self.adam = torch.optim.AdamW(
             rest.values(), lr=recipe.adam, betas=(0.9, 0.95), weight_decay=0.0, fused=device.type == "cuda"
         )
@@ -44,7 +49,7 @@ class Trainer:
         self.losses = losses
         self.step = 0
         self.seconds = 0.0  # of training, over all runs, compilation left out
-        if compiled and device.type == "cuda":  # on a CPU only drawing rooms gains from compilation
+        if compiled and (device.type == "cuda" or recipe.narrow):  # float32 on CPUs gains too little from it
             # Block by block: all layers share one compiled program. Muon has ten shapes of matrices.
             torch._dynamo.config.recompile_limit = 64
             for block in self.model.blocks:
@@ -58,10 +63,7 @@ class Trainer:
         return min(done, 1.0)
 
     def precision(self):
-        """bf16 autocast on GPUs; on CPUs it is slower than float32."""
-        if self.device.type == "cuda":
-            return torch.autocast("cuda", torch.bfloat16)
-        return contextlib.nullcontext()
+        return precision(self.device, self.recipe.narrow)
 
     def read(self, batch: Rooms, words: torch.Tensor, forest: Forest) -> Said:
         return self.model(batch.photos, words, forest.positions, forest.mask, forest.read, forest.latent)
