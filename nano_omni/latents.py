@@ -1,10 +1,11 @@
 """Latents as tokens of the model: how they come in with noise on them, and what velocity comes out.
 
-The latents of a picture (CHANNELS, 8, 8) are cut into 2 x 2 places: 4 x 4 tokens of 48 numbers, one for each
+The latents of a picture (CHANNELS, 8, 8) are cut into 2 x 2 places: 4 x 4 tokens of NUMBERS each, one for each
 cell that has a visual token. A token is a projection of its numbers, the time, and the cell's place.
 
-Departs from BAGEL in what is learned of the velocity: only what does not follow from the noised latents
-alone, as in EDM (Karras et al., 2022), so that the hidden states need not carry the noise through all layers.
+What the model says of a token is its picture without the noise, and the velocity follows from that: noise has
+many more directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has little
+room left (Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
 """
 
 import math
@@ -20,6 +21,7 @@ GRID = 4
 TOKENS = GRID * GRID
 NUMBERS = CHANNELS * PATCH * PATCH
 _WAVES = 64  # of the time's embedding
+_LEAST_TIME = 0.05  # from which on the noise that is left counts no more
 
 
 def patches(latents: Tensor) -> Tensor:
@@ -55,9 +57,8 @@ class Ends(nn.Module):
 
     def velocity(self, hidden: Tensor, noised: Tensor, times: Tensor) -> Tensor:
         """Hidden states (..., TOKENS, d) of tokens and times as above -> (..., TOKENS, NUMBERS)."""
-        t = times[..., None, None]
-        power = t.square() + (1 - t).square()
-        return (2 * t - 1) / power * noised + self.leave(hidden) / power.sqrt()
+        t = times[..., None, None].clamp(min=_LEAST_TIME)
+        return (noised - self.leave(hidden).float()) / t
 
 
 def sin_cos_2d(side: int, width: int) -> Tensor:
