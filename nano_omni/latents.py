@@ -3,9 +3,9 @@
 The latents of a picture (CHANNELS, 8, 8) are cut into 2 x 2 places: 4 x 4 tokens of NUMBERS each, one for each
 cell that has a visual token. A token is a projection of its numbers, the time, and the cell's place.
 
-What the model says of a token is its picture without the noise, and the velocity follows from that: noise has
-many more directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has little
-room left (Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
+What the model says of a token is its picture without the noise, and the velocity follows from that: noise
+has many more directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has
+little room left (Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
 """
 
 import math
