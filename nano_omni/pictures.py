@@ -5,7 +5,7 @@ for file, some in in_files(folder): ...         # drawn ahead by `python -m nano
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from .visual import codebook
 from .vocabulary import TwoHot
 from .world import prompts
 from .world.camera import intrinsics
-from .world.prompts import RELATIONS, Composition
-from .world.render import render, to_uint8
+from .world.prompts import RELATIONS, Composition, Staged
+from .world.render import Views, render, to_uint8
 
 SIDE = 64
 PLACES = 8  # along a side, of what is told of objects
@@ -97,8 +97,21 @@ def pictures(
     """One picture for each seed (N,) of which the room holds all that its prompt asks for: N or fewer."""
     drawn = varied(prompts.draw(seeds, plans.OBJECTS), seeds, other_relations)
     staged = prompts.stage(drawn, seeds, texture)
-    shot = render(staged.scene, staged.c2w, intrinsics(SIDE, SIDE), SIDE, SIDE, compiled=compiled)
-    images, ids = shot.images[:, 0].permute(0, 3, 1, 2), shot.ids[:, 0]
+    words = torch.tensor([plans.prompt(one) for one in drawn])
+    made, good = told(staged, words, shot(staged, compiled))
+    return made[good]
+
+
+def shot(staged: Staged, compiled: bool = False) -> Views:
+    """Pictures of staged rooms, SIDE x SIDE."""
+    return render(staged.scene, staged.c2w, intrinsics(SIDE, SIDE), SIDE, SIDE, compiled=compiled)
+
+
+def told(staged: Staged, words: Tensor, seen: Views, grouped: bool = True) -> tuple[Pictures, Tensor]:
+    """What is told of pictures of staged rooms that were asked for in words (N, n), and which of them show
+    all of their objects (N,). grouped: objects stand in the order of the prompt, or else all of them from
+    left to right."""
+    images, ids = seen.images[:, 0].permute(0, 3, 1, 2), seen.ids[:, 0]
     scene, kinds = staged.scene, staged.kinds()
     bearing, distance = staged.seen()
     shown = F.one_hot(ids, kinds.shape[1] + 1)[..., 1:].float()  # (N, S, S, K)
@@ -107,10 +120,10 @@ def pictures(
     columns, rows = (shown.sum(axis).transpose(1, 2) @ along / area.clamp(min=1) for axis in (1, 2))
     middle = torch.stack([columns, rows], dim=-1)  # (N, K, 2)
     good = staged.valid & ((area > 0) | ~scene.present).all(1)
-    order = _reading_order(kinds, bearing, scene.present)[:, : plans.OBJECTS]
+    order = _reading_order(kinds if grouped else kinds * 0, bearing, scene.present)[:, : plans.OBJECTS]
     made = Pictures(
         pictures=to_uint8(images),
-        prompt=torch.tensor([plans.prompt(one) for one in drawn]),
+        prompt=words,
         kinds=kinds.gather(1, order),
         bearing=bearing.gather(1, order),
         distance=distance.gather(1, order),
@@ -119,7 +132,7 @@ def pictures(
         codes=codebook().tokens(images, ids, kinds),
         objects=F.avg_pool2d((ids > 0).float()[:, None], SIDE // PLACES)[:, 0],
     )
-    return made[good]
+    return made, good
 
 
 def _reading_order(kinds: Tensor, bearing: Tensor, there: Tensor) -> Tensor:
@@ -130,8 +143,12 @@ def _reading_order(kinds: Tensor, bearing: Tensor, there: Tensor) -> Tensor:
 
 def save(file: Path, some: Pictures) -> None:
     """In little space: numbers as float16, words as int16."""
+    save_tensors(file, {f.name: getattr(some, f.name) for f in fields(some)})
+
+
+def save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """See `save`."""
     narrow = {torch.int64: torch.int16, torch.float32: torch.float16}
-    tensors = {f.name: getattr(some, f.name) for f in fields(some)}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     save_file({k: v.to(narrow.get(v.dtype, v.dtype)).contiguous() for k, v in tensors.items()}, part)
@@ -140,12 +157,19 @@ def save(file: Path, some: Pictures) -> None:
 
 def in_files(folder: Path) -> Iterator[tuple[Path, Pictures]]:
     """File by file. Raises FileNotFoundError where there is none."""
+    for file, held in tensors_in_files(folder):
+        yield file, Pictures(**held)
+
+
+def tensors_in_files(folder: Path, task: str = "generation") -> Iterator[tuple[Path, dict[str, Tensor]]]:
+    """`save_tensors` turned round, file by file. Raises FileNotFoundError where there is none."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
+        how = "" if task == "generation" else f" --task {task}"
         raise FileNotFoundError(
-            f"no pictures in {folder}: draw them with `python -m nano_omni.training.pictures --out {folder}`"
+            f"no pictures in {folder}: draw them with `python -m nano_omni.training.pictures{how} --out"
+            f" {folder}`"
         )
     wide = {torch.int16: torch.int64, torch.float16: torch.float32}
     for file in files:
-        held = {name: one.to(wide.get(one.dtype, one.dtype)) for name, one in load_file(file).items()}
-        yield file, Pictures(**held)
+        yield file, {name: one.to(wide.get(one.dtype, one.dtype)) for name, one in load_file(file).items()}

@@ -33,6 +33,7 @@ OBJECT_CODES, ROOM_CODES = 4, 64  # visual tokens of each object, and of what is
 CODES = OBJECT_CODES * len(OBJECTS) + ROOM_CODES
 # Of prompts and plans. New words come last: weights that were trained before keep theirs.
 DRAWING = ("<draw>", "</draw>", "<plan>", "</plan>", "picture", "4", "5", "6")
+PHOTOS = ("<edit>", "</edit>", "recolour", "remove", "add", "move", "depth")  # of pictures from pictures
 
 TOKENS: tuple[str, ...] = (
     *SPECIAL,
@@ -47,6 +48,7 @@ TOKENS: tuple[str, ...] = (
     *(f"{k * METRES - 8:+g}m" for k in range(OFFSETS)),
     *(f"<v{k}>" for k in range(CODES)),
     *DRAWING,
+    *PHOTOS,
 )
 INDEX = {word: k for k, word in enumerate(TOKENS)}
 SIZE = len(TOKENS)

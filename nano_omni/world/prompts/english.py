@@ -23,7 +23,7 @@ _RULES = (
     (r"\bbefore\b", "in front of"),
     (r"\s+", " "),
 )
-_RELATION = re.compile(rf" ({'|'.join(RELATIONS)}) ")
+RELATION = re.compile(rf" ({'|'.join(RELATIONS)}) ")
 _FORMS = 'write for example "two red cones left of a blue box, and the blue box behind a green sphere"'
 
 
@@ -59,7 +59,7 @@ def parse(prompt: str) -> Composition:
     groups: list[Group] = []
     relations: list[tuple[int, str, int]] = []
     for clause in re.split(r"\s*(?:[,;]\s*(?:and\s+)?|\band\b)\s*", text.strip()):
-        parts = _RELATION.split(clause)
+        parts = RELATION.split(clause)
         if len(parts) > 3:
             raise PromptError(
                 f'"{clause}" could be meant in two ways: one relation in each part between commas; {_FORMS}'
@@ -79,11 +79,11 @@ def _mention(words: str, groups: list[Group]) -> int:
     if words in ("itself", "themselves"):
         raise PromptError(f"nothing can stand left of, right of, in front of or behind itself: {_FORMS}")
     if len(said) == 2:  # "red cones": how many?
-        _kind(said, words)
+        kind_of(said, words)
         raise PromptError(f'"{words}": say how many, "a" or "two" for instance; {_FORMS}')
     if len(said) != 3:
         raise PromptError(f'"{words}" is not understood: {_FORMS}')
-    kind = _kind(said[1:], words)
+    kind = kind_of(said[1:], words)
     before = next((k for k, group in enumerate(groups) if group.kind == kind), None)
     if said[0] == "the":
         if before is None:
@@ -98,26 +98,28 @@ def _count(word: str, words: str) -> int:
     if count is None and word.isdecimal():
         count = int(word[:9])
     if count is None:
-        raise PromptError(f'"{words}": {_near(word, ("a", *NUMBERS[:MOST]))}')
+        raise PromptError(f'"{words}": {nearest(word, ("a", *NUMBERS[:MOST]))}')
     if not 1 <= count <= MOST:
         raise PromptError(f'"{words}": a room holds 1 to {MOST} objects')
     return count
 
 
-def _kind(said: list[str], words: str) -> int:
+def kind_of(said: list[str], words: str) -> int:
+    """The kind of an object that is called by a colour and a shape, part of `words`. Raises PromptError."""
     colour, shape = said
     shape = re.sub(r"^boxes$", "box", shape)
     if shape not in SHAPES:
         shape = shape.removesuffix("s")
     shape = _SYNONYMS.get(shape, shape)
     if colour not in COLOURS:
-        raise PromptError(f'"{words}": {_near(colour, list(COLOURS))}')
+        raise PromptError(f'"{words}": {nearest(colour, list(COLOURS))}')
     if shape not in SHAPES:
-        raise PromptError(f'"{words}": {_near(shape, SHAPES)}')
+        raise PromptError(f'"{words}": {nearest(shape, SHAPES)}')
     return list(COLOURS).index(colour) * len(SHAPES) + SHAPES.index(shape)
 
 
-def _near(word: str, known: list[str] | tuple[str, ...]) -> str:
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """That a word is not known, which one may have been meant, and which there are."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     hint = f": did you mean {close[0]}?" if close else "."
     return f'"{word}" is not known here{hint} There are {", ".join(known)}.'

@@ -17,8 +17,8 @@ MARGIN = 0.09  # radians between groups of which one is left of the other
 GAP = 0.35  # metres between groups of which one is in front of the other
 WIDEST = 0.62  # radians to either side at which the middle of an object may stand
 RADIUS = (0.24, 0.38)  # metres
-_BACK = 0.25  # metres from the camera to the wall behind it
-_NEAREST, _FARTHEST = 1.4, 3.6
+BACK = 0.25  # metres from the camera to the wall behind it
+NEAREST, FARTHEST = 1.4, 3.6
 _TRIES, _STARTS = 32, 6  # candidates of an object; layouts that are tried of a room
 
 
@@ -82,7 +82,7 @@ def stage(compositions: Sequence[Composition], seeds: Tensor, texture: str = "pl
     scene = furnish(bare, plan.present, plan.kind, radius, bare.position)
     eye = torch.stack(
         [
-            _BACK - scene.size[:, 0] / 2,
+            BACK - scene.size[:, 0] / 2,
             torch.zeros_like(scene.size[:, 0]),
             torch.full_like(scene.size[:, 0], camera.HEIGHT),
         ],
@@ -148,7 +148,7 @@ def _lay_out(seeds: Tensor, scene: Scene, plan: _Plan) -> tuple[Tensor, Tensor]:
     def each(values: Tensor) -> Tensor:
         return values.repeat_interleave(_STARTS, dim=0)
 
-    farthest = each(scene.size[:, 0] - _BACK - RADIUS[1] * math.sqrt(2) - 0.1).clamp(max=_FARTHEST)  # (N,)
+    farthest = each(scene.size[:, 0] - BACK - RADIUS[1] * math.sqrt(2) - 0.1).clamp(max=FARTHEST)  # (N,)
     side = each(scene.size[:, 1] / 2 - RADIUS[1] * math.sqrt(2) - 0.1)
     present, radius, height = each(plan.present), each(scene.half_width * 1.2), each(scene.height)
     across, along = each(plan.across), each(plan.along)
@@ -160,12 +160,12 @@ def _lay_out(seeds: Tensor, scene: Scene, plan: _Plan) -> tuple[Tensor, Tensor]:
         reach = torch.minimum(
             farthest[:, None] / bearing.cos(), side[:, None] / bearing.sin().abs().clamp(min=1e-3)
         )
-        distance = _NEAREST + _within(along[:, k], lots[:, k, :, 1]) * (farthest[:, None] - _NEAREST)
+        distance = NEAREST + _within(along[:, k], lots[:, k, :, 1]) * (farthest[:, None] - NEAREST)
         slack = (reach - distance).clamp(max=0.0)
         for j, other in enumerate(placed):
             b, d = other[:, None].unbind(-1)  # (N, 1)
-            room = _apart(bearing, distance, b, d) - (radius[:, k] + radius[:, j])[:, None] - 0.08
-            free = _unhidden(
+            room = apart(bearing, distance, b, d) - (radius[:, k] + radius[:, j])[:, None] - 0.08
+            free = unhidden(
                 bearing,
                 distance,
                 radius[:, k, None],
@@ -198,11 +198,11 @@ def _within(part: Tensor, lots: Tensor) -> Tensor:
     return part[:, :1] + lots * (part[:, 1:] - part[:, :1])
 
 
-def _apart(b1: Tensor, d1: Tensor, b2: Tensor, d2: Tensor) -> Tensor:
+def apart(b1: Tensor, d1: Tensor, b2: Tensor, d2: Tensor) -> Tensor:
     return (d1.square() + d2.square() - 2 * d1 * d2 * (b1 - b2).cos()).clamp(min=0).sqrt()
 
 
-def _unhidden(
+def unhidden(
     b1: Tensor, d1: Tensor, r1: Tensor, h1: Tensor, b2: Tensor, d2: Tensor, r2: Tensor, h2: Tensor
 ) -> Tensor:
     """Not below 0 where two objects stand beside one another in the picture, or the farther one's foot is
