@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 
+TASKS = ("generation", "editing", "depth", "novel_view")
+"""What a generation expert can be taught to draw."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Sizes of `model.NanoOmni`.
@@ -13,7 +17,8 @@ class Config:
     stem, channels of the convolutions, one halving each, so a photo becomes (photo / 2^len(stem))^2 tokens;
     vocabulary, number of words; experts: 1, understanding only, or 2, a generation expert too. With 1
     nothing of the generation expert exists or is counted or saved; `NanoOmni.with_generation_expert` adds
-    it as a copy, as BAGEL starts.
+    it as a copy, as BAGEL starts; draws: what that one was taught, of TASKS (nothing said: with 2 experts
+    generation, without photos).
     """
 
     width: int = 96
@@ -29,9 +34,14 @@ class Config:
     vocabulary: int = 448
     experts: int = 1
     rope_base: float = 1000.0
+    draws: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stem", tuple(self.stem))  # JSON has no tuples
+        taught = tuple(self.draws) or (TASKS[:1] if self.experts == 2 else ())
+        if unknown := [task for task in taught if task not in TASKS]:
+            raise ValueError(f"a model draws {', '.join(TASKS)}, not {', '.join(unknown)}")
+        object.__setattr__(self, "draws", taught)
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(f"width {self.width} must split into {self.heads} heads of even size")
         if self.kv_heads and self.heads % self.kv_heads:
@@ -40,6 +50,12 @@ class Config:
             raise ValueError(f"a photo of {self.photo} pixels cannot be halved {len(self.stem)} times")
         if self.experts not in (1, 2):
             raise ValueError(f"experts must be 1 or 2, not {self.experts}")
+        if self.draws and self.experts != 2:
+            raise ValueError(f"with 1 expert nothing is drawn, {', '.join(self.draws)} neither")
+
+    @property
+    def draws_from_photos(self) -> bool:
+        return any(task != TASKS[0] for task in self.draws)
 
     @property
     def grid(self) -> int:

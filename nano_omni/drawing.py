@@ -4,6 +4,9 @@
     nodes = reader.begin([plans.prompt(parse("two red cones left of a blue box"))])
     pictures = draw(model, [seen(node) for node in nodes], [nothing(reader)], None, seeds=[0])
 
+A picture drawn from a photo has read it twice, as understanding sees it and as clean latents
+(`Reader.read_latents`), and has its latents beside its own at every step: see `latents.Ends`.
+
 The branches of guidance, with all contexts, without words, without pictures, stand side by side in one
 batch, each with a past of its own and padded to the longest. A sample's noise is keyed by its seed, so that
 its picture does not depend on what else is drawn with it (but for the last bits of floating point).
@@ -44,6 +47,18 @@ class Sampling:
             raise ValueError(f"the shift of times is above 0, not {self.shift:g}")
 
 
+@dataclass(frozen=True)
+class Source:
+    """Clean tokens (B, TOKENS, NUMBERS) of the photos that are drawn from; changes: what the model says is how
+    they change."""
+
+    tokens: Tensor
+    changes: bool = False
+
+    def __getitem__(self, part: slice) -> "Source":
+        return Source(self.tokens[part], self.changes)
+
+
 class Seen(NamedTuple):
     """What one sample has read: keys and values (layers, 2, H, S, D), and the position of what comes next."""
 
@@ -67,12 +82,35 @@ def draw(
     shown: Callable[[int, Tensor], None] | None = None,
     held: Autoencoder | None = None,
 ) -> Tensor:
-    """Pictures (B, 3, 64, 64) uint8 of what B samples were told.
+    """Pictures (B, 3, 64, 64) uint8 of what B samples were told: see `drawn_latents`. shown: is given the
+    number of each step that was taken and what the pictures would be (B, 3, 64, 64) by then. held: the
+    autoencoder of the latents; the one that comes along."""
+    held = held or autoencoder()
+
+    def watched(step: int, x: Tensor) -> None:
+        assert shown is not None
+        shown(step, pixels(held, x))
+
+    watch = watched if shown else None
+    return pixels(held, drawn_latents(model, told, without_words, without_pictures, seeds, sampling, watch))
+
+
+@torch.no_grad()
+def drawn_latents(
+    model: NanoOmni,
+    told: Sequence[Seen],
+    without_words: Sequence[Seen] | None,
+    without_pictures: Sequence[Seen] | None,
+    seeds: Sequence[int],
+    sampling: Sampling = Sampling(),
+    shown: Callable[[int, Tensor], None] | None = None,
+    source: Source | None = None,
+) -> Tensor:
+    """Latents (B, TOKENS, NUMBERS) of the pictures of what B samples were told.
 
     without_words, without_pictures: what each has read but for words (prompt, thoughts), or but for visual
-    tokens; they may be None where the guidance on text, or on pictures, is 1. shown: is given the number of
-    each step that was taken and what the pictures would be (B, 3, 64, 64) by then. held: the autoencoder of
-    the latents; the one that comes along.
+    tokens; they may be None where the guidance on text, or on pictures, is 1. source: the photos, where
+    pictures are drawn from photos. shown: as in `draw`, with latents.
 
     Raises ValueError for weights without a generation expert, and for guidance that lacks a companion.
     """
@@ -89,12 +127,11 @@ def draw(
         if other is None:
             raise ValueError(f"guidance on {what} ({scale:g}) needs what was read without: or set it to 1")
         branches.append(other)
-    held = held or autoencoder()
     drawn: list[Tensor] = []
     for at in range(0, len(told), CHUNK):
         part = slice(at, at + CHUNK)
-        latents = _sampled(model, [branch[part] for branch in branches], seeds[part], sampling, shown, held)
-        drawn.append(_pixels(held, latents))
+        some, photos = [branch[part] for branch in branches], None if source is None else source[part]
+        drawn.append(_sampled(model, some, seeds[part], sampling, shown, photos))
     return torch.cat(drawn)
 
 
@@ -126,16 +163,19 @@ class Together:
         self.generation = torch.ones(TOKENS, dtype=torch.bool, device=device)
 
 
-def velocity(model: NanoOmni, together: Together, noised: Tensor, t: float) -> Tensor:
+def velocity(
+    model: NanoOmni, together: Together, noised: Tensor, t: float, source: Source | None = None
+) -> Tensor:
     """Of latents (N, TOKENS, NUMBERS) at time t, given what each has read."""
     assert model.ends is not None
     times = torch.full((len(noised),), t, device=noised.device)
-    x = model.ends.embed(noised, times).to(together.past[0][0].dtype)
+    beside = None if source is None else source.tokens
+    x = model.ends.embed(noised, times, beside).to(together.past[0][0].dtype)
     x, _ = model.run(
         *(x, together.positions, together.mask, together.past, together.generation),
         keep=False,
     )
-    return model.ends.velocity(x, noised, times)
+    return model.ends.velocity(x, noised, times, beside if source is not None and source.changes else None)
 
 
 def _sampled(
@@ -144,28 +184,25 @@ def _sampled(
     seeds: Sequence[int],
     sampling: Sampling,
     shown: Callable[[int, Tensor], None] | None,
-    held: Autoencoder,
+    source: Source | None,
 ) -> Tensor:
     guidance, count = sampling.guidance, len(seeds)
+    sources = None if source is None else Source(source.tokens.repeat(len(branches), 1, 1), source.changes)
     alone = Together(branches[0])
     all_of_them = Together([one for branch in branches for one in branch]) if len(branches) > 1 else alone
 
     def followed(x: Tensor, t: float) -> Tensor:
         if len(branches) == 1 or not guidance.begin < t <= guidance.end:
-            return velocity(model, alone, x, t)
-        each = list(velocity(model, all_of_them, x.repeat(len(branches), 1, 1), t).split(count))
+            return velocity(model, alone, x, t, source)
+        each = list(velocity(model, all_of_them, x.repeat(len(branches), 1, 1), t, sources).split(count))
         first = each.pop(0)
         without_words = each.pop(0) if guidance.text != 1 else None
         return guided(first, without_words, each.pop(0) if guidance.image != 1 else None, guidance, t)
 
-    def watched(step: int, x: Tensor) -> None:
-        if shown is not None:
-            shown(step, _pixels(held, x))
-
-    start = noise(seeds, model.device)
-    return sample(followed, start, sampling.steps, sampling.shift, watched if shown else None)
+    return sample(followed, noise(seeds, model.device), sampling.steps, sampling.shift, shown)
 
 
-def _pixels(held: Autoencoder, latents: Tensor) -> Tensor:
+def pixels(held: Autoencoder, latents: Tensor) -> Tensor:
+    """(N, TOKENS, NUMBERS) -> pictures (N, 3, 64, 64) uint8."""
     pictures = held.decode(whole(latents).to(held.mean))
     return (pictures * 255).round().clamp(0, 255).to(torch.uint8)

@@ -37,10 +37,18 @@ def whole(tokens: Tensor) -> Tensor:
 
 
 class Ends(nn.Module):
-    """Where latents enter and leave a model of width d. What leaves is zero in the beginning."""
+    """Where latents enter and leave a model of width d. What leaves is zero in the beginning.
 
-    def __init__(self, width: int) -> None:
+    photos: a picture is also drawn from another. Each of its tokens then enters together with the clean one of
+    the same cell beside it, which adds nothing in the beginning, and may be said as a change of that one.
+    """
+
+    def __init__(self, width: int, photos: bool = False) -> None:
         super().__init__()
+        self.beside = nn.Linear(NUMBERS, width) if photos else None
+        if self.beside is not None:
+            nn.init.zeros_(self.beside.weight)
+            nn.init.zeros_(self.beside.bias)
         self.enter = nn.Linear(NUMBERS, width)
         self.time = nn.Sequential(nn.Linear(2 * _WAVES, width), nn.SiLU(), nn.Linear(width, width))
         self.place = nn.Parameter(sin_cos_2d(GRID, width))
@@ -48,17 +56,27 @@ class Ends(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def embed(self, noised: Tensor, times: Tensor) -> Tensor:
-        """Tokens (..., TOKENS, NUMBERS) at times (...) in 0..1 -> (..., TOKENS, d)."""
+    def embed(self, noised: Tensor, times: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Tokens (..., TOKENS, NUMBERS) at times (...) in 0..1 -> (..., TOKENS, d). beside: the clean tokens
+        of the photo that they are drawn from; raises ValueError where the model was not taught that."""
         rate = torch.exp(torch.linspace(0, math.log(1000), _WAVES, device=times.device))
         phase = times[..., None] * rate
         waves = torch.cat([phase.sin(), phase.cos()], dim=-1).to(noised.dtype)
-        return self.enter(noised) + self.place + self.time(waves)[..., None, :]
+        x = self.enter(noised) + self.place + self.time(waves)[..., None, :]
+        if beside is None:
+            return x
+        if self.beside is None:
+            raise ValueError("these weights were not taught to draw from photos")
+        return x + self.beside(beside)
 
-    def velocity(self, hidden: Tensor, noised: Tensor, times: Tensor) -> Tensor:
-        """Hidden states (..., TOKENS, d) of tokens and times as above -> (..., TOKENS, NUMBERS)."""
+    def velocity(
+        self, hidden: Tensor, noised: Tensor, times: Tensor, changed: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states (..., TOKENS, d) of tokens and times as above -> (..., TOKENS, NUMBERS). changed: the
+        clean tokens of which what is said is the change."""
         t = times[..., None, None].clamp(min=_LEAST_TIME)
-        return (noised - self.leave(hidden).float()) / t
+        said = self.leave(hidden).float()
+        return (noised - (said if changed is None else changed + said)) / t
 
 
 def sin_cos_2d(side: int, width: int) -> Tensor:

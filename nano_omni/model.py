@@ -192,7 +192,7 @@ class NanoOmni(
         self.head = nn.Linear(d, config.vocabulary, bias=False)
         nn.init.zeros_(self.head.weight)
         self.register_buffer("grid", sin_cos_2d(config.grid, d), persistent=False)
-        self.ends = Ends(d) if config.experts == 2 else None
+        self.ends = Ends(d, config.draws_from_photos) if config.experts == 2 else None
 
     @property
     def device(self) -> torch.device:
@@ -290,12 +290,26 @@ class NanoOmni(
             raise ValueError("this model has a generation expert already")
         other = copy.deepcopy(self)
         # The mixin keeps what the constructor was given, for config.json.
-        other.config = replace(self.config, experts=2)
+        other.config = replace(self.config, experts=2, draws=())
         other._hub_mixin_config = other.config
         for block in other.blocks:
             experts: Any = block.experts
             experts.append(copy.deepcopy(experts[0]))
         other.ends = Ends(self.config.width).to(self.device)
+        return other
+
+    def to_be_taught(self, tasks: Sequence[str]) -> "NanoOmni":
+        """A copy that draws `tasks`, of `config.TASKS`: what is new begins as nothing, and words that came after
+        the weights as they come. Raises ValueError for other tasks."""
+        other = copy.deepcopy(self) if self.config.experts == 2 else self.with_generation_expert()
+        draws = tuple(dict.fromkeys((*other.config.draws, *tasks)))
+        other.config = replace(other.config, draws=draws)
+        other._hub_mixin_config = other.config
+        assert other.ends is not None
+        if other.config.draws_from_photos and other.ends.beside is None:
+            ends = Ends(self.config.width, photos=True).to(self.device)
+            ends.load_state_dict(other.ends.state_dict(), strict=False)
+            other.ends = ends
         return other
 
     def count_parameters(self) -> int:

@@ -145,6 +145,35 @@ class Reader:
                 known[key] = self._keep(Node(key, node, kept, node.position + count, node.look))
         return [known[key] for key in keys]
 
+    @torch.no_grad()
+    def read_latents(self, nodes: Sequence[Node], latents: Sequence[Tensor]) -> list[Node]:
+        """Each node continued by a picture as clean latents (TOKENS, NUMBERS), through the generation expert.
+        Raises ValueError for weights that have none."""
+        model = self.model
+        if model.ends is None:
+            raise ValueError("these weights have no generation expert: they read no latents")
+        keys = [
+            xxh3_128_digest(node.key + b"latents" + own.float().cpu().numpy().tobytes())
+            for node, own in zip(nodes, latents, strict=True)
+        ]
+        known = self._known(keys)
+        fresh = {key: i for i, key in enumerate(keys) if key not in known}
+        for group in _alike([(nodes[i], 0) for i in fresh.values()]):
+            some = [list(fresh.items())[k] for k in group]
+            starts = [nodes[i] for _, i in some]
+            clean = torch.stack([latents[i] for _, i in some]).to(model.head.weight)  # (B, T, n)
+            past, count = _together(starts), clean.shape[1]
+            behind = past[0][0].shape[2]
+            x = model.ends.embed(clean, clean.new_zeros(len(some)))
+            place = torch.full((count,), starts[0].position, device=model.device)
+            drawn = torch.ones(count, dtype=torch.bool, device=model.device)
+            _, past = model.run(x.to(past[0][0].dtype), place, None, past, drawn)
+            self.prefilled += len(some) * count
+            for (key, i), kept in zip(some, _apart(past, behind), strict=True):
+                node = nodes[i]
+                known[key] = self._keep(Node(key, node, kept, node.position + 1, node.look))
+        return [known[key] for key in keys]
+
     def _embedded(self, given: Given) -> Tensor:
         """(n, d)."""
         if isinstance(given, Tensor):

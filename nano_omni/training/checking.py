@@ -1,16 +1,17 @@
 """What is checked while a model learns to draw, with its averaged weights on validation prompts and rooms."""
 
+from functools import cache
 from typing import Any
 
 import torch
 
-from ..autoencoder import autoencoder
 from ..branches import unroll
 from ..data import split_seeds
-from ..latents import patches
+from ..edits import edited
 from ..model import NanoOmni
-from ..pictures import Pictures, pictures
-from .leaves import TURNS, Leaves
+from ..pairs import pairs
+from ..pictures import pictures
+from .materials import Material, of_edits, of_pairs, of_pictures
 
 PICTURES = 256
 ROOMS = ("direct", "pose + thinking")
@@ -25,16 +26,15 @@ def check(drawer: Any) -> dict[str, float]:
 
 
 def _losses(model: NanoOmni, drawer: Any) -> dict[str, float]:
-    from .drawer import leaf_losses
+    from .drawer import leaf_losses, names_of
 
-    some = held_pictures()
-    clean = patches(autoencoder().encode(some.pictures))
     found: dict[str, float] = {}
-    for number in range(len(TURNS)):
-        turn, generator = Leaves(number), torch.Generator().manual_seed(number)
-        words, leaves = leaf_losses(model, turn, some, clean, drawer.recipe, generator, drawer.counts)
-        found |= dict(zip(turn.rows, words.tolist(), strict=True))
-        found |= {f"picture, {k}": v for k, v in zip(turn.leaves, leaves.tolist(), strict=True)}
+    for task, turns in drawer.turns.items():
+        some = held(task)
+        for number, turn in enumerate(turns):
+            generator = torch.Generator().manual_seed(number)
+            losses = leaf_losses(model, turn, some, drawer.recipe, generator, drawer.counts[task])
+            found |= dict(zip(names_of(turn), torch.cat(losses).tolist(), strict=True))
     return found
 
 
@@ -48,11 +48,12 @@ def _rooms(model: NanoOmni, held: dict) -> dict[str, float]:
     return scores
 
 
-_HELD: list[Pictures] = []
-
-
-def held_pictures() -> Pictures:
-    """Validation pictures, drawn once."""
-    if not _HELD:
-        _HELD.append(pictures(split_seeds("val", 0, PICTURES), "bare"))
-    return _HELD[0]
+@cache
+def held(task: str) -> Material:
+    """Validation pictures of a task, drawn once."""
+    seeds = split_seeds("val", 0, PICTURES)
+    if task == "generation":
+        return of_pictures(pictures(seeds, "bare"))
+    if task == "editing":
+        return of_edits(edited(seeds, "bare"))
+    return of_pairs(task, pairs(seeds, "bare"))

@@ -1,8 +1,10 @@
 """Teach weights to draw: `python -m nano_omni.training.draw --from DIR --pictures DIR --out DIR`.
 
-The weights get a generation expert, a copy of the understanding one, and learn to plan, to roll out visual
-tokens and to draw from prompts, from every set of contexts alike (`leaves`), on pictures that were drawn
-ahead (`python -m nano_omni.training.pictures`). `--seconds` stops in time and saves, `--resume` goes on.
+The weights get a generation expert, a copy of the understanding one if they have none, and learn to plan, to
+roll out visual tokens and to draw from prompts, from every set of contexts alike (`turns`), on pictures that
+were drawn ahead (`python -m nano_omni.training.pictures`). `--tasks generation,editing,depth,novel_view` also
+teaches them to draw from photos, with pairs of pictures from `--edits DIR` and of photos from `--pairs DIR`;
+begin that with weights that draw from prompts. `--seconds` stops in time and saves, `--resume` goes on.
 Writes to DIR: weights (the averaged ones, bf16) with config.json, tokenizer.json and README.md, checkpoint-*,
 curves.csv, checks.jsonl.
 """
@@ -16,25 +18,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import tokenizer
+from ..config import TASKS
 from .checking import check
-from .drawer import RECIPES, Drawer
-from .leaves import LEAVES
+from .drawer import RECIPES, Drawer, names_of
+from .materials import FOLDERS
 from .run import save_weights
 
-WORDS = ("short", "long", "visual", "short + visual", "long + visual")
-COLUMNS = ("step", "seconds", "progress", *WORDS, *(f"picture, {leaf}" for leaf in LEAVES), "answer", "words")
 EVERY = 300.0  # seconds between checkpoints
+
+
+def columns(drawer: Drawer) -> list[str]:
+    """Of curves.csv: the losses of words and then those of pictures, task by task."""
+    named = [dict.fromkeys(name for turn in turns for name in names_of(turn)) for turns in drawer.turns.values()]
+    sorted_ = [sorted(names, key=lambda name: name.startswith("picture, ")) for names in named]
+    return ["step", "seconds", "progress", *(name for names in sorted_ for name in names), "answer", "words"]
 
 
 def train(drawer: Drawer, out: Path, stop_at: float = math.inf, log_every: int = 60, say=print) -> None:
     """Run to the end, or until the clock (time.monotonic) passes `stop_at`; then save."""
     out.mkdir(parents=True, exist_ok=True)
-    header = not (out / "curves.csv").exists()
+    header, names = not (out / "curves.csv").exists(), columns(drawer)
     sums: dict[str, list[float]] = {}
     with open(out / "curves.csv", "a", newline="") as file, open(out / "checks.jsonl", "a") as checks:
         table = csv.writer(file)
         if header:
-            table.writerow(COLUMNS)
+            table.writerow(names)
 
         def measure() -> None:
             row = {"step": drawer.step, "seconds": round(drawer.seconds, 1), **check(drawer)}
@@ -52,9 +60,9 @@ def train(drawer: Drawer, out: Path, stop_at: float = math.inf, log_every: int =
                 if not all(map(math.isfinite, means.values())):
                     raise FloatingPointError(f"losses at step {drawer.step}: {means}")
                 row = [drawer.step, round(drawer.seconds, 1), round(drawer.progress, 4)]
-                table.writerow([*row, *(round(means[k], 4) if k in means else "" for k in COLUMNS[3:])])
+                table.writerow([*row, *(round(means[k], 4) if k in means else "" for k in names[3:])])
                 file.flush()
-                shown = "  ".join(f"{means[k]:.3f}" if k in means else "-" for k in COLUMNS[3:])
+                shown = "  ".join(f"{means[k]:.3f}" if k in means else "-" for k in names[3:])
                 say(f"step {drawer.step}  {drawer.seconds:.0f} s  {drawer.progress:.3f}  {shown}")
                 sums.clear()
             now = time.monotonic()
@@ -78,7 +86,7 @@ def write(drawer: Drawer, out: Path) -> None:
     recipe = drawer.recipe
     note = (
         f"Taught to draw from the weights in {drawer.start.name}: {drawer.step:,} steps of {recipe.batch} "
-        f"pictures ({len(drawer.pictures):,} different ones), every {recipe.replay}th of {recipe.rooms} "
+        f"pictures ({_counted(drawer)}), every {recipe.replay}th of {recipe.rooms} "
         f"rooms and questions in place of pictures, in {drawer.seconds:,.0f} s on CPU, seed {drawer.seed}. "
         f"Averaged over steps. The schedule was {'' if drawer.progress >= 1 else 'not '}completed."
     )
@@ -86,12 +94,18 @@ def write(drawer: Drawer, out: Path) -> None:
     tokenizer.save(out / "weights")
 
 
+def _counted(drawer: Drawer) -> str:
+    return ", ".join(f"{task}: {len(some):,} different ones" for task, some in drawer.materials.items())
+
+
 def main(arguments: list[str] | None = None) -> None:
     begun = time.monotonic()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", choices=RECIPES, default="cpu")
     parser.add_argument("--from", dest="start", type=Path, required=True, help="weights to begin with")
-    parser.add_argument("--pictures", type=Path, required=True, help="a folder of pictures drawn ahead")
+    parser.add_argument("--tasks", default=TASKS[0], help=f"what is learned, of {','.join(TASKS)}")
+    for name, what in (("pictures", "prompts"), ("edits", "changes"), ("pairs", "rooms, two photos each")):
+        parser.add_argument(f"--{name}", type=Path, help=f"a folder of pictures drawn ahead: of {what}")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", type=Path, help="a folder with a checkpoint to go on from")
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop this command after so long")
@@ -108,10 +122,17 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.steps and asked.budget is None:
         changes["budget"] = 0.0
     recipe = replace(RECIPES[asked.config], **changes)
-    drawer = Drawer(recipe, asked.start, asked.pictures, asked.seed, not asked.eager)
+    folders = {task: getattr(asked, FOLDERS.get(task, ""), None) for task in asked.tasks.split(",")}
+    for task, folder in folders.items():
+        if folder is None:
+            known = ", ".join(TASKS)
+            parser.error(
+                f"--tasks {task}: " + (f"give --{FOLDERS[task]}" if task in FOLDERS else f"choose among {known}")
+            )
+    drawer = Drawer(recipe, asked.start, folders, asked.seed, not asked.eager)
     if asked.resume:
         drawer.load(asked.resume)
-    print(f"{drawer.model.count_parameters():,} parameters, {len(drawer.pictures):,} pictures", flush=True)
+    print(f"{drawer.model.count_parameters():,} parameters; {_counted(drawer)}", flush=True)
     train(drawer, asked.out, begun + asked.seconds, say=lambda line: print(line, flush=True))
 
 

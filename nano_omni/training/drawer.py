@@ -1,12 +1,13 @@
 """One run of learning to draw: what a step reads, the step, and what is checked on the way.
 
-A step is about pictures (see `leaves`), and every `replay`-th one about rooms and questions, as in the
+A step is about pictures of one task (see `turns`), and every `replay`-th one about rooms and questions, as in the
 curriculum that the weights come from (`trainer`), so that drawing is learned beside answering and not in its
 place. Both kinds share model and optimizers.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from xxhash import xxh3_64_hexdigest
 
 from .. import autoencoder, flow
+from ..config import TASKS
 from ..heldout import collect
 from ..latents import NUMBERS, PATCH, TOKENS, patches, whole
 from ..model import NanoOmni, load
-from ..pictures import Pictures, in_files
 from . import checkpoint
-from .leaves import TURNS, Leaves, context_losses, picture_losses
+from .leaves import Leaves, context_losses, picture_losses
+from .materials import Material, prepared
 from .muon import split_parameters
 from .recipe import RECIPES as CURRICULA
 from .trainer import Trainer
+from .turns import TURNS, rotation, turn_of
 
 FRESH = 100  # added to the seed for rooms: those that the curriculum was trained on do not come again
 
@@ -39,7 +41,8 @@ class Recipe:
     in which rates fall to 0; noise, wrong: see `Leaves.fill`; objects: how much more a place counts that
     shows an object; flow: weight of pictures beside words; shift: of times, see `flow`; ema: decay of the
     averaged weights, which are the ones that are kept; replay: every so many steps one of the curriculum, of
-    `rooms` rooms (0: none); check_every steps, with so many `questions` of each number of hops.
+    `rooms` rooms (0: none); check_every steps, with so many `questions` of each number of hops; shares: how
+    often each task comes, if it is learned.
     """
 
     batch: int = 64
@@ -60,6 +63,9 @@ class Recipe:
     rooms: int = 24
     check_every: int = 1000
     questions: int = 256
+    shares: Mapping[str, int] = field(
+        default_factory=lambda: {"generation": 2, "editing": 3, "depth": 1, "novel_view": 2}
+    )
 
 
 RECIPES = {
@@ -69,14 +75,16 @@ RECIPES = {
 
 
 class Drawer:
-    """One training run. start: a folder of weights, with or without a generation expert; pictures: a folder
-    of `nano_omni.training.pictures`."""
+    """One training run. start: a folder of weights, with or without a generation expert; folders: of each
+    task that is learned one of `nano_omni.training.pictures`. What else the weights draw they go on to draw as
+    well as it lasts: give it here, too, to keep it."""
 
-    def __init__(self, recipe: Recipe, start: Path, pictures: Path, seed: int, compiled: bool = True) -> None:
+    def __init__(
+        self, recipe: Recipe, start: Path, folders: Mapping[str, Path], seed: int, compiled: bool = True
+    ) -> None:
         model = load(start)
         torch.manual_seed(seed)
-        if model.ends is None:
-            model = model.with_generation_expert()
+        model = model.to_be_taught(list(folders))
         base = "tiny" if model.config.width < 96 else "cpu"
         often = recipe.replay or recipe.steps
         curriculum = replace(
@@ -97,9 +105,11 @@ class Drawer:
         self.model = self.rooms.model.train()
         self._apart()
         self.average = {k: p.detach().clone() for k, p in self.model.named_parameters()}
-        self.turns = [Leaves(turn) for turn in range(len(TURNS))]
-        self.pictures, self.latents = prepared(pictures)
-        self.counts = importance(self.latents[:256].float())
+        self.order = rotation([task for task in TASKS if task in folders], recipe.shares)
+        grid = model.config.grid**2
+        self.turns = {task: [Leaves(turn, grid) for turn in TURNS[task]] for task in folders}
+        self.materials = prepared(folders)
+        self.counts = {task: importance(some.clean[:256].float()) for task, some in self.materials.items()}
         self.random = torch.Generator().manual_seed(seed)
         self.step = 0
         self.seconds = 0.0
@@ -147,30 +157,29 @@ class Drawer:
         for optimizer, full in ((rooms.muon, recipe.muon), (rooms.adam, recipe.adam)):
             for group, share in zip(optimizer.param_groups, (recipe.old, 1.0), strict=True):
                 group["lr"] = full * share * max(rate, 0.0)
-        turn = self.turns[self.step % len(self.turns)]
-        words, leaves = self.losses(turn, self.chosen(self.step))
-        (words.mean() + recipe.flow * leaves.mean()).backward()
+        number = self.step - self.step // recipe.replay if recipe.replay else self.step
+        task, before = turn_of(number, self.order)
+        turn = self.turns[task][before % len(self.turns[task])]
+        words, leaves = self.losses(turn, self.chosen(task, before))
+        (words.sum() / max(len(words), 1) + recipe.flow * leaves.mean()).backward()
         for optimizer in (rooms.muon, rooms.adam):
             optimizer.step()
             optimizer.zero_grad()
-        named = zip(
-            (*turn.rows, *(f"picture, {leaf}" for leaf in turn.leaves)), (*words, *leaves), strict=True
-        )
+        named = zip(names_of(turn), (*words, *leaves), strict=True)
         return {name: loss.item() for name, loss in named}
 
-    def chosen(self, step: int) -> Tensor:
-        """Which pictures a step is about: each as often as any other."""
-        count, batch = len(self.pictures), self.recipe.batch
-        number = (step - step // self.recipe.replay if self.recipe.replay else step) * batch
-        epoch, first = divmod(number, max(count // batch, 1) * batch)
+    def chosen(self, task: str, before: int) -> Tensor:
+        """Which pictures of a task the step after so many others is about: each as often as any other."""
+        count, batch = len(self.materials[task]), self.recipe.batch
+        epoch, first = divmod(before * batch, max(count // batch, 1) * batch)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1000 + epoch))
         return order[first : first + batch]
 
     def losses(self, turn: Leaves, which: Tensor) -> tuple[Tensor, Tensor]:
         """Of each context and of each leaf of a turn, over those pictures."""
-        some, clean = self.pictures[which], self.latents[which].float()
+        some, counts = self.materials[turn.turn.task][which], self.counts[turn.turn.task]
         with self.rooms.precision():
-            return leaf_losses(self.model, turn, some, clean, self.recipe, self.random, self.counts)
+            return leaf_losses(self.model, turn, some, self.recipe, self.random, counts)
 
     def averaged(self) -> NanoOmni:
         """A model with the averaged weights, to be used."""
@@ -214,28 +223,35 @@ def is_new(name: str) -> bool:
 def leaf_losses(
     model: NanoOmni,
     turn: Leaves,
-    some: Pictures,
-    clean: Tensor,
+    some: Material,
     recipe: Recipe,
     generator: torch.Generator,
     counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Losses of the contexts (C,) and of the leaves (leaves,), of pictures with latents
-    (B, TOKENS, NUMBERS). counts (NUMBERS,): how much each number of a token counts, see `importance`."""
-    if model.ends is None:
+    """Losses of the contexts (C,) and of the leaves (leaves,) of a turn. counts (NUMBERS,): how much each
+    number of a token counts, see `importance`."""
+    ends = model.ends
+    if ends is None:
         raise ValueError("these weights have no generation expert: see NanoOmni.with_generation_expert")
-    batch, count = len(some), len(turn.leaves)
-    words, targets = turn.fill(some, recipe.noise, recipe.wrong, generator)
+    batch, count, beside = len(some), len(turn.leaves), some.beside
+    words, targets = turn.fill(some.some, recipe.noise, recipe.wrong, generator)
     times = flow.draw_times(batch * count, recipe.shift, generator)
     noise = torch.randn(batch * count, TOKENS, NUMBERS, generator=generator)
-    each = clean.repeat_interleave(count, 0)
+    each = some.clean.repeat_interleave(count, 0)
+    photos = None if beside is None else beside.repeat_interleave(count, 0)
     moved, velocity = flow.noised(each, noise, times)
-    leaves = model.ends.embed(moved, times).unflatten(0, (batch, count))
+    leaves = ends.embed(moved, times, photos).unflatten(0, (batch, count))
     leaves = leaves.flatten(1, 2)  # (B, leaves TOKENS, d)
-    x = torch.cat([model.embed(words), leaves], dim=1)
+    parts = [model.embed(words), leaves]
+    if some.photos is not None and beside is not None:
+        read = model.sequence(model.see(some.photos)[0], words)
+        clean = ends.embed(beside, beside.new_zeros(batch)).repeat(1, turn.clean, 1)
+        parts = [read, clean.to(read.dtype), leaves.to(read.dtype)]
+    x = torch.cat(parts, dim=1)
     x, _ = model.run(x, turn.positions, turn.mask, generation=turn.generation, keep=False)
-    drawn = x[:, turn.length :].unflatten(1, (count, TOKENS)).flatten(0, 1)
-    drawn = model.ends.velocity(drawn, moved, times).unflatten(0, (batch, count))
+    drawn = x[:, -count * TOKENS :].unflatten(1, (count, TOKENS)).flatten(0, 1)
+    drawn = ends.velocity(drawn, moved, times, photos if turn.turn.changes else None)
+    drawn = drawn.unflatten(0, (batch, count))
     weight = 1 + (recipe.objects - 1) * cells(some.objects)
     weight = (weight / weight.mean()).expand(-1, -1, NUMBERS)
     if counts is not None:
@@ -244,6 +260,12 @@ def leaf_losses(
         context_losses(model.head(x[:, turn.read]), targets, turn.rows),
         picture_losses(drawn, velocity.unflatten(0, (batch, count)), weight),
     )
+
+
+def names_of(turn: Leaves) -> list[str]:
+    """What the losses of a turn are called: of its contexts, then of its leaves."""
+    called = turn.turn.called
+    return [*map(called, turn.rows), *(f"picture, {called(leaf)}" for leaf in turn.leaves)]
 
 
 def cells(objects: Tensor) -> Tensor:
@@ -265,21 +287,3 @@ def importance(latents: Tensor) -> Tensor:
         changes.append((held.decode(without) - drawn).square().mean())
     counts = torch.stack(changes).repeat_interleave(PATCH**2)
     return counts / counts.mean()
-
-
-def prepared(folder: Path) -> tuple[Pictures, Tensor]:
-    """Pictures drawn ahead (without their pixels) and their latents (N, TOKENS, NUMBERS), which are kept."""
-    parts: list[Pictures] = []
-    latents: list[Tensor] = []
-    key = xxh3_64_hexdigest(autoencoder.FILE.read_bytes())[:8]
-    for file, some in in_files(folder):
-        kept = folder / f"latents-{key}" / file.name
-        if kept.exists():
-            latents.append(load_file(kept)["latents"])
-        else:
-            some_latents = patches(autoencoder.autoencoder().encode(some.pictures)).half().contiguous()
-            kept.parent.mkdir(exist_ok=True)
-            save_file({"latents": some_latents}, kept)
-            latents.append(some_latents)
-        parts.append(replace(some, pictures=some.pictures[:, :, :0, :0]))
-    return Pictures.together(parts), torch.cat(latents)

@@ -1,96 +1,78 @@
-"""A training sequence of drawing: a prompt, read once, contexts under it, under each a picture with noise.
+"""A training sequence of drawing: photos and words, read once, and under each set of contexts a picture with
+noise.
 
-    prompt - *                                  direct
-           - think - *                          short
-                   - roll-out - *               short + visual
-           - plan - *                           long
-                  - roll-out - *                long + visual
-           - roll-out - *                       visual
-    nothing - *                                 what guidance leads away from
-            - roll-out - *                      and where there is a roll-out
-
-Each leaf (*) is the same picture with noise of its own at a time of its own, and sees just what a model that
-unrolled so far would have read: one pass trains many subsets of contexts. A step takes one of TURNS, so that
-a sequence stays short. The last two teach what is drawn without a prompt: conditions are dropped as a branch
-of the tree, not by chance.
+Each leaf of a tree (see `turns`) is the same picture with noise of its own at a time of its own, and sees just
+what a model that unrolled so far would have read: one pass trains many subsets of contexts. A step takes one
+turn, so that a sequence stays short. Some leaves teach what is drawn without words: conditions are dropped as a
+branch of the tree, not by chance.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import plans
+from .. import edits, plans
 from ..latents import TOKENS
-from ..masks import Segment, attention_mask, generation, positions
-from ..pictures import Pictures
+from ..masks import Segment, attention_mask, generation, photo_segments, positions
 from ..vocabulary import CODE_0, INDEX, OBJECT_CODES, OBJECTS, TwoHot, neighbours
 from .forest import Targets
+from .turns import ALONE, PHOTO, PREDICTED, TURNS, Turn
 
-Node = tuple[str, str | None, str]  # name, parent, what it holds
-
-_PROMPT, _NOTHING = ("prompt", None, "prompt"), ("nothing", None, "nothing")
-TURNS: tuple[tuple[tuple[Node, ...], tuple[str, ...]], ...] = (  # texts, and those that have a leaf
-    (
-        (_PROMPT, ("short", "prompt", "think"), ("short + visual", "short", "roll-out")),
-        ("prompt", "short", "short + visual"),
-    ),
-    (
-        (_PROMPT, ("long", "prompt", "plan"), ("long + visual", "long", "roll-out")),
-        ("prompt", "long", "long + visual"),
-    ),
-    (
-        (_PROMPT, ("visual", "prompt", "roll-out"), _NOTHING, ("nothing + visual", "nothing", "roll-out")),
-        ("prompt", "visual", "nothing", "nothing + visual"),
-    ),
-)
-LEAVES = tuple(dict.fromkeys(leaf for _, leaves in TURNS for leaf in leaves))
-"""All sets of contexts that are drawn from; "prompt" is direct."""
-_LENGTHS = {
-    "prompt": plans.PROMPT_LENGTH,
-    "nothing": len(plans.EMPTY),
-    "think": plans.THINK_LENGTH,
-    "plan": plans.PLAN_LENGTH,
-    "roll-out": plans.ROLL_OUT_LENGTH,
+LEAVES = tuple(dict.fromkeys(leaf for turn in TURNS["generation"] for leaf in turn.leaves))
+"""All sets of contexts that pictures of prompts are drawn from; "prompt" is direct."""
+_NOTHING = {
+    "generation": plans.EMPTY,
+    "editing": edits.NO_CHANGE,
+    "novel_view": (INDEX["<campose>"], INDEX["</campose>"]),
 }
 _NONE, _ROOM_CODE = 0.2, 0.3  # what weighs less: nothing more to say, and pieces of wall
 
 
 class Leaves:
-    """One of TURNS laid out: texts first, then leaves. mask (L, L), positions (L,), generation (L,), read
-    (n,) the places whose words are predicted; rows: of those, the (first, last + 1) of each context."""
+    """A turn laid out: photos, then words, then clean latents of the first photo (once for each root), then
+    leaves. mask (L, L), positions (L,), generation (L,), read (n,) the places whose words are predicted; rows:
+    of those, the (first, last + 1) of each context; length: of photos and words. patches: of a photo."""
 
-    def __init__(self, turn: int, device: torch.device | str = "cpu") -> None:
-        nodes, self.leaves = TURNS[turn]
-        self.texts = [what for _, _, what in nodes]
-        index = {name: k for k, (name, _, _) in enumerate(nodes)}
-        segments = [
-            Segment("text", _LENGTHS[what], None if parent is None else index[parent])
-            for _, parent, what in nodes
-        ]
-        segments += [Segment("noised", TOKENS, index[leaf]) for leaf in self.leaves]
+    def __init__(self, turn: Turn, patches: int = 16, device: torch.device | str = "cpu") -> None:
+        self.turn, self.leaves = turn, turn.leaves
+        self.texts = [what for _, _, what in turn.texts]
+        segments, index, self.clean = [], {}, 0
+        if turn.photos:
+            segments = photo_segments(patches, turn.photos)
+            segments.append(Segment("latent", TOKENS, len(segments) - 1))
+            index[PHOTO], self.clean = len(segments) - 1, 1
+        if turn.alone:
+            segments.append(Segment("latent", TOKENS, 1))
+            index[ALONE], self.clean = len(segments) - 1, 2
+        at = sum(s.length for s in segments if s.kind != "latent")
         read: list[int] = []
         self.rows: dict[str, tuple[int, int]] = {}
-        at = 0
-        for name, parent, what in nodes:
-            if parent == "prompt" or parent in ("short", "long"):
+        for name, parent, what in turn.texts:
+            length = turn.length_of(what)
+            index[name] = len(segments)
+            segments.append(Segment("text", length, None if parent is None else index[parent]))
+            if what in PREDICTED and parent != "nothing":
                 opening = len(plans.OPENING) if what == "roll-out" else 1
-                self.rows[name] = len(read), len(read) + _LENGTHS[what] - opening
-                read.extend(range(at + opening - 1, at + _LENGTHS[what] - 1))
-            at += _LENGTHS[what]
-        self.predicted = [name in self.rows for name, _, _ in nodes]
+                self.rows[name] = len(read), len(read) + length - opening
+                read.extend(range(at + opening - 1, at + length - 1))
+            at += length
+        segments += [Segment("noised", TOKENS, index[leaf]) for leaf in turn.leaves]
+        self.predicted = [name in self.rows for name, _, _ in turn.texts]
         self.length = at
         self.segments = segments
-        self.mask = attention_mask(segments).to(device)
-        self.positions = positions(segments).to(device)
-        self.generation = generation(segments).to(device)
-        self.read = torch.tensor(read, device=device)
+        drawn = generation(segments)
+        order = drawn.long().argsort(stable=True)  # latents last: one expert after the other
+        self.mask = attention_mask(segments)[order][:, order].to(device)
+        self.positions = positions(segments)[order].to(device)
+        self.generation = drawn[order].to(device)
+        self.read = torch.tensor(read, dtype=torch.long, device=device)
         self.before, self.after = neighbours(device)
 
     def fill(
-        self, some: Pictures, noise: float, wrong: float, generator: torch.Generator | None
+        self, some: Any, noise: float, wrong: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Targets]:
-        """Words (B, T) of all texts, and targets of those that are predicted.
+        """Words (B, T) of all texts, and targets of those that are predicted. some: `materials` of the task.
 
         Contexts hold the truth, rounded at random in proportion; of the numbers in thinking and plans a
         `noise` share is moved by one step, and of the visual tokens a `wrong` share is another picture's:
@@ -100,11 +82,12 @@ class Leaves:
         aims: list[tuple[Tensor, ...]] = []
         for what, predicted in zip(self.texts, self.predicted, strict=True):
             if what == "prompt":
-                words.append(some.prompt)
+                words.append(self._asked(some, generator))
             elif what == "nothing":
-                words.append(torch.tensor(plans.EMPTY, device=some.prompt.device).expand(len(some), -1))
-            elif what == "roll-out":
-                said = plans.roll_out(some.codes)
+                said = torch.tensor(_NOTHING[self.turn.task], device=self.before.device)
+                words.append(said.expand(len(some), -1))
+            elif what in ("roll-out", "sides"):
+                said = plans.roll_out(some.codes) if what == "roll-out" else some.sides
                 lots = torch.rand(said.shape, device=said.device, generator=generator)
                 other = (said >= CODE_0) & (said < INDEX["<draw>"]) & (lots < wrong)
                 words.append(torch.where(other, said.roll(1, 0), said))
@@ -113,13 +96,28 @@ class Leaves:
                     room = (codes >= CODE_0 + OBJECT_CODES * len(OBJECTS)).float()
                     weight = 1 - (1 - _ROOM_CODE) * room
                     aims.append((codes, codes, torch.zeros_like(weight), weight))
+            elif what in ("caption", "depth caption"):
+                told = some.caption if what == "caption" else some.depth_caption
+                words.append(self._rounded(told, noise, generator))
             else:
                 truth = some.think() if what == "think" else some.plan()
                 words.append(self._rounded(truth, noise, generator))
                 low, high, share = (part[:, 1:] for part in truth)
                 aims.append((low, high, share, 1 - (1 - _NONE) * (low == plans.NONE).float()))
+        said = torch.cat(words, 1)
+        if not aims:
+            nothing = said[:, :0]
+            return said, Targets(nothing, nothing, nothing.float(), nothing.float())
         low, high, share, weight = (torch.cat(parts, 1) for parts in zip(*aims, strict=True))
-        return torch.cat(words, 1), Targets(low, high, share, weight)
+        return said, Targets(low, high, share, weight)
+
+    def _asked(self, some: Any, generator: torch.Generator | None) -> Tensor:
+        """What is asked for: a prompt or a change, a pose, or just how far all is."""
+        if self.turn.task == "depth":
+            return torch.full((len(some), 1), INDEX["depth"], device=self.before.device)
+        if self.turn.task == "novel_view":
+            return self._rounded(some.pose, 0.0, generator)
+        return some.prompt
 
     def _rounded(self, number: TwoHot, noise: float, generator: torch.Generator | None) -> Tensor:
         low, high, share = number
@@ -135,6 +133,8 @@ def context_losses(logits: Tensor, targets: Targets, rows: dict[str, tuple[int, 
     lower = logs.gather(-1, targets.low[..., None])[..., 0]
     upper = logs.gather(-1, targets.high[..., None])[..., 0]
     cost = -torch.lerp(lower, upper, targets.share) * targets.weight  # (B, n)
+    if not rows:
+        return logits.new_zeros(0, dtype=torch.float32)
     return torch.stack(
         [cost[:, a:b].sum() / targets.weight[:, a:b].sum().clamp(min=1) for a, b in rows.values()]
     )
@@ -144,8 +144,3 @@ def picture_losses(velocity: Tensor, truth: Tensor, objects: Tensor) -> Tensor:
     """Mean squared error of each leaf (B, leaves, TOKENS, NUMBERS): (leaves,). objects (B, TOKENS, NUMBERS):
     how much each number counts."""
     return ((velocity - truth).square() * objects[:, None]).mean((0, 2, 3))
-
-
-def leaf_names(turns: Sequence[int] = range(len(TURNS))) -> list[str]:
-    """Of each turn its leaves, one after another."""
-    return [leaf for turn in turns for leaf in TURNS[turn][1]]
