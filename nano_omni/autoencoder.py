@@ -19,7 +19,10 @@ FILE = Path(__file__).with_name("autoencoder.safetensors")
 CHANNELS = 16
 DOWN = 8  # pixels a side that become one place of latents
 _WIDTHS = (32, 64, 128)
-_UNCHANGED, _CHANGED = 8 / 255, 32 / 255  # differences of a channel that no pixel, and all of it, is redrawn for
+_UNCHANGED, _CHANGED = (
+    8 / 255,
+    32 / 255,
+)  # differences of a channel that no pixel, and all of it, is redrawn for
 
 
 class Residual(nn.Module):

@@ -79,12 +79,8 @@ def edited(seeds: Tensor, texture: str = "bare", compiled: bool = False) -> Edit
     mask = (first.ids[:, 0] == number) | (second.ids[:, 0] == number)
     after = Pictures(**{**vars(after), "objects": objects})
     chosen = (shows & good & other.valid).nonzero()[:, 0]
-    wanted = [
-        prompts.expected(_kinds(compositions[i]), kept[i]) for i in chosen.tolist()
-    ]
-    return Edited(
-        before[chosen], after[chosen], mask[chosen], [kept[i] for i in chosen.tolist()], wanted
-    )
+    wanted = [prompts.expected(_kinds(compositions[i]), kept[i]) for i in chosen.tolist()]
+    return Edited(before[chosen], after[chosen], mask[chosen], [kept[i] for i in chosen.tolist()], wanted)
 
 
 def _kinds(composition: Composition) -> Sequence[int]:

@@ -61,7 +61,9 @@ class Pairs:
         held: dict[str, Tensor] = {}
         for f in fields(self):
             value = getattr(self, f.name)
-            held |= {f"{f.name}.{k}": v for k, v in enumerate(value)} if f.name in _TWO_HOT else {f.name: value}
+            held |= (
+                {f"{f.name}.{k}": v for k, v in enumerate(value)} if f.name in _TWO_HOT else {f.name: value}
+            )
         return held
 
     @staticmethod

@@ -10,6 +10,7 @@ from primitives.views import a_photo
 from unroller.capabilities import DepthEstimator, DepthRequest
 from unroller.declare import View, decoder, primitive
 from unroller.faults import InputError
+from unroller.rendering import Segment
 from unroller.values import CameraPose, DepthMap
 
 
@@ -37,7 +38,8 @@ def depth_estimate(views: list[View], estimator: DepthEstimator) -> list[DepthMa
 
 @decoder(task="depth", writes=DepthMap, needs=DepthEstimator, batched=True, stochastic=True, applies=a_photo)
 def depth(views: list[View], estimator: DepthEstimator) -> list[DepthMap | Exception]:
-    """Depth of the first photo: the context's, or, where there is none, one made now."""
+    """Depth of the first photo: the context's, or, where there is none, one made now from all of the
+    context."""
     outcomes: list[DepthMap | Exception | None] = []
     for view in views:
         standing = [found for found in view.current(DepthMap) if found.photo == 0]
@@ -45,17 +47,19 @@ def depth(views: list[View], estimator: DepthEstimator) -> list[DepthMap | Excep
         if standing:
             view.charge(0)
     asking = [view for view, found in zip(views, outcomes, strict=True) if found is None]
-    made = iter(_estimated(asking, estimator, 0) if asking else ())
+    made = iter(_estimated(asking, estimator, 0, reading=True) if asking else ())
     return [next(made) if found is None else found for found in outcomes]
 
 
-def _estimated(views: list[View], estimator: DepthEstimator, photo: int) -> list[DepthMap | Exception]:
-    """The estimator's answers, in one call, for those views that have such a photo."""
+def _estimated(
+    views: list[View], estimator: DepthEstimator, photo: int, reading: bool = False
+) -> list[DepthMap | Exception]:
+    """The estimator's answers, in one call, for those views that have such a photo. reading: the context, too."""
     requests: list[DepthRequest] = []
     outcomes: list[Exception | None] = []
     for view in views:
         try:
-            requests.append(_request(view, photo))
+            requests.append(_request(view, photo, tuple(view.segments()) if reading else ()))
             outcomes.append(None)
         except InputError as error:
             outcomes.append(error)
@@ -65,7 +69,7 @@ def _estimated(views: list[View], estimator: DepthEstimator, photo: int) -> list
     return [next(made) if outcome is None else outcome for outcome in outcomes]
 
 
-def _request(view: View, photo: int) -> DepthRequest:
+def _request(view: View, photo: int, context: tuple[Segment, ...]) -> DepthRequest:
     count = len(view.images)
     if photo >= count:
         raise InputError(f"there is no photo {photo + 1}: there are {count}")
@@ -77,6 +81,7 @@ def _request(view: View, photo: int) -> DepthRequest:
         None if other is None else view.camera(other),
         None if other is None else _pose_between(view, photo, other),
         photo,
+        context,
     )
 
 

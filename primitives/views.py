@@ -91,6 +91,7 @@ def novel_view(views: list[View], synthesizer: ViewSynthesizer) -> list[NovelVie
             view.pose,
             depths[-1] if depths else None,
             photos=tuple(view.images),
+            context=tuple(view.segments()),
         )
 
     return _asked(views, synthesizer, request)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from primitives.prompts import instruction, prompt_of
 from primitives.thinking import ASKED, either
-from unroller.capabilities import VisualTokenizer
+from unroller.capabilities import Prompt, VisualTokenizer
 from unroller.cost import Cost
 from unroller.declare import View, primitive
 from unroller.problem import Problem
@@ -32,7 +32,7 @@ class RollOut(BaseModel):
 
 
 @primitive(
-    reads=("images", *ASKED, Value),
+    reads=("images", *ASKED, "pose", Value),
     writes=VisualTokens,
     needs=VisualTokenizer,
     parameters=RollOut,
@@ -44,11 +44,11 @@ class RollOut(BaseModel):
     tells=lambda problem: [either(SKETCH, PICTURE, problem)],
 )
 def visual_token_rollout(views: list[View], tokenizer: VisualTokenizer) -> Sequence[VisualTokens | Exception]:
-    """Roll out visual tokens of what the photos do not show, or of the picture that is asked for: the paper's
-    visual context."""
+    """Roll out visual tokens of what the photos do not show, of what is seen from x.pose, or of the picture
+    that is asked for: the paper's visual context."""
     how = views[0].parameters
     rolled = tokenizer.roll_out_tokens(
-        [prompt_of(view, either(SKETCH, PICTURE, view), "visual_tokens", ASKED) for view in views],
+        [_prompt(view) for view in views],
         count=how.count,
         temperature=how.temperature,
         seeds=[view.seed for view in views],
@@ -57,3 +57,14 @@ def visual_token_rollout(views: list[View], tokenizer: VisualTokenizer) -> Seque
         if not isinstance(tokens, Exception):
             view.charge(model_calls=1, tokens=int(tokens.ids.shape[0]))
     return rolled
+
+
+def _prompt(view: View) -> Prompt:
+    """What is read of a problem; x.pose stands before the context, and is told from one by `writes`."""
+    prompt = prompt_of(view, either(SKETCH, PICTURE, view), "visual_tokens", ASKED)
+    if view.pose is None:
+        return prompt
+    given = len(prompt.segments) - len(view.segments())
+    pose = tuple(view.pose.render())
+    segments = (*prompt.segments[:given], *pose, *prompt.segments[given:])
+    return Prompt(segments, prompt.instruction, prompt.system, writes="view_tokens")

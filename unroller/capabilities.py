@@ -67,7 +67,8 @@ class PhotoPair(msgspec.Struct, frozen=True, eq=False):
 
 
 class DepthRequest(msgspec.Struct, frozen=True, eq=False):
-    """A photo; optionally a second one of the same scene and where it was taken."""
+    """A photo; optionally a second one of the same scene and where it was taken. context: what was written
+    about them so far, for a model that reads it."""
 
     photo: Image
     camera: Intrinsics | None = None
@@ -75,6 +76,7 @@ class DepthRequest(msgspec.Struct, frozen=True, eq=False):
     second_camera: Intrinsics | None = None
     pose: CameraPose | None = None
     index: int = 0
+    context: tuple[Segment, ...] = ()
 
 
 class ViewRequest(msgspec.Struct, frozen=True, eq=False):
@@ -82,7 +84,8 @@ class ViewRequest(msgspec.Struct, frozen=True, eq=False):
 
     degrees: how far to look in those directions; None leaves it to the backend, which says what it took in
     the views' poses. depth: the photo's, if known. photos: all of the problem, of which this one is number
-    `index`, for who can see in one what lies beyond the edge of another."""
+    `index`, for who can see in one what lies beyond the edge of another. context: what was written so far,
+    for a model that reads it."""
 
     photo: Image
     camera: Intrinsics | None = None
@@ -92,6 +95,7 @@ class ViewRequest(msgspec.Struct, frozen=True, eq=False):
     degrees: float | None = None
     index: int = 0
     photos: tuple[Image, ...] = ()
+    context: tuple[Segment, ...] = ()
 
 
 @runtime_checkable

@@ -29,7 +29,9 @@ EVERY = 300.0  # seconds between checkpoints
 
 def columns(drawer: Drawer) -> list[str]:
     """Of curves.csv: the losses of words and then those of pictures, task by task."""
-    named = [dict.fromkeys(name for turn in turns for name in names_of(turn)) for turns in drawer.turns.values()]
+    named = [
+        dict.fromkeys(name for turn in turns for name in names_of(turn)) for turns in drawer.turns.values()
+    ]
     sorted_ = [sorted(names, key=lambda name: name.startswith("picture, ")) for names in named]
     return ["step", "seconds", "progress", *(name for names in sorted_ for name in names), "answer", "words"]
 
@@ -127,7 +129,8 @@ def main(arguments: list[str] | None = None) -> None:
         if folder is None:
             known = ", ".join(TASKS)
             parser.error(
-                f"--tasks {task}: " + (f"give --{FOLDERS[task]}" if task in FOLDERS else f"choose among {known}")
+                f"--tasks {task}: "
+                + (f"give --{FOLDERS[task]}" if task in FOLDERS else f"choose among {known}")
             )
     drawer = Drawer(recipe, asked.start, folders, asked.seed, not asked.eager)
     if asked.resume:

@@ -47,7 +47,9 @@ def draw(task: str, k: int, file: Path, texture: str | None = None, compiled: bo
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--task", choices=TASKS, default=TASKS[0])
-    parser.add_argument("--count", type=int, default=81_920, help="rooms; of editing about half become pictures")
+    parser.add_argument(
+        "--count", type=int, default=81_920, help="rooms; of editing about half become pictures"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--texture", choices=TEXTURES)
     parser.add_argument("--eager", action="store_true", help="compile nothing")

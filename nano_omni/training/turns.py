@@ -71,8 +71,14 @@ def _drawn(task: str, asked: str, root: str | None, thought: bool) -> tuple[Turn
     photos = 0 if root is None else 1
     first, nothing = (asked, root, "prompt"), ("nothing", root, "nothing")
     turns = (
-        ((first, ("short", asked, "think"), ("short + visual", "short", "roll-out")), (asked, "short", "short + visual")),
-        ((first, ("long", asked, "plan"), ("long + visual", "long", "roll-out")), (asked, "long", "long + visual")),
+        (
+            (first, ("short", asked, "think"), ("short + visual", "short", "roll-out")),
+            (asked, "short", "short + visual"),
+        ),
+        (
+            (first, ("long", asked, "plan"), ("long + visual", "long", "roll-out")),
+            (asked, "long", "long + visual"),
+        ),
         (
             (first, ("visual", asked, "roll-out"), nothing, ("nothing + visual", "nothing", "roll-out")),
             (asked, "visual", "nothing", "nothing + visual"),
@@ -123,7 +129,9 @@ def rotation(tasks: Sequence[str], shares: Mapping[str, int]) -> list[str]:
     """Tasks in the order in which they take turns, each as often as its share says, spread evenly. Raises
     ValueError for no task, an unknown one, or a share below 1."""
     if not tasks or any(task not in TURNS or shares.get(task, 0) < 1 for task in tasks):
-        raise ValueError(f"tasks {', '.join(tasks) or '(none)'}: each is one of {', '.join(TASKS)}, with a share")
+        raise ValueError(
+            f"tasks {', '.join(tasks) or '(none)'}: each is one of {', '.join(TASKS)}, with a share"
+        )
     due = [((k + 0.5) / shares[task], i, task) for i, task in enumerate(tasks) for k in range(shares[task])]
     return [task for _, _, task in sorted(due)]
 

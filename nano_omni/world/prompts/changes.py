@@ -122,7 +122,9 @@ def expected(kinds: Sequence[int], change: Change) -> Composition:
     named = [change.other] if change.what == "add" else [change.kind, change.other]
     for kind in (one for one in named if one is not None):
         if counts[kind] != 1:
-            there = ", ".join(f"{n} {_called(k)}" if n > 1 else f"the {_called(k)}" for k, n in counts.items())
+            there = ", ".join(
+                f"{n} {_called(k)}" if n > 1 else f"the {_called(k)}" for k, n in counts.items()
+            )
             many = f"{counts[kind]} of them" if counts[kind] else f"no {_called(kind)}"
             raise PromptError(f"change one object of which there is one: there is {many} among {there}")
     if change.what != "add":
@@ -137,7 +139,9 @@ def expected(kinds: Sequence[int], change: Change) -> Composition:
     try:
         return Composition(groups, related)
     except ValueError:
-        raise PromptError(f"after that a picture would show {sum(counts.values())} objects: 1 to {MOST}") from None
+        raise PromptError(
+            f"after that a picture would show {sum(counts.values())} objects: 1 to {MOST}"
+        ) from None
 
 
 def _object(words: str, articles: Sequence[str]) -> int:

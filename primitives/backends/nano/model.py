@@ -17,7 +17,8 @@ from typing import Any, ClassVar, TypeVar
 
 from primitives.backends.checkpoints import imported
 from primitives.backends.nano import weights as files
-from primitives.backends.nano.pictures import Pictures, is_drawing, wanted_of
+from primitives.backends.nano.from_photos import VIEW, FromPhotos, asked_for, is_edit, teach
+from primitives.backends.nano.pictures import Pictures, is_drawing
 from primitives.backends.nano.prompts import (
     AFTER_CAPTION,
     CODEBOOK,
@@ -30,8 +31,10 @@ from primitives.backends.nano.prompts import (
 from unroller.arrays import Array, to_numpy
 from unroller.capabilities import (
     AnswerScorer,
+    DepthEstimator,
     FeatureExtractor,
     Generation,
+    ImageEditor,
     ImageGenerator,
     Outcomes,
     PhotoPair,
@@ -51,19 +54,17 @@ STEPS, GUIDANCE, IMAGE_GUIDANCE = DEFAULT = 16, 3.0, 1.5
 """How pictures are sampled: see `nano_omni.drawing.Sampling`."""
 KINDS = ("think", "think_long", "caption", "depth_caption")
 """The kinds of text it writes."""
-_TEACH = (
-    "weights that draw: teach it with `python -m nano_omni.training.draw`, or name a folder of others as"
-    " nano:PATH or Nano(PATH)"
-)
+_DRAWS: dict[type[Any], str] = {ImageGenerator: "generation", ImageEditor: "editing", DepthEstimator: "depth"}
 
 
 def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
-    """Weights without a generation expert do not draw."""
+    """Weights draw what they were taught to."""
     of_all = AnswerScorer, FeatureExtractor, PoseEstimator, TextGenerator, ViewSynthesizer, VisualTokenizer
-    return of_all if files.drawing(weights) is None else (*of_all, ImageGenerator)
+    drawn = files.draws(files.drawing(weights))
+    return (*of_all, *(capability for capability, task in _DRAWS.items() if task in drawn))
 
 
-class Nano:
+class Nano(FromPhotos):
     """Every capability that one set of weights has: see `provides`.
 
     weights: a folder as `nano_omni.training.run` writes it (None: those that come along); device: where
@@ -92,7 +93,7 @@ class Nano:
     ) -> None:
         self._folder = weights
         self.provides = _provided(weights)
-        self.lacks = {} if ImageGenerator in self.provides else {ImageGenerator: _TEACH}
+        self.lacks = {one: teach(task) for one, task in _DRAWS.items() if one not in self.provides}
         self.sampling = steps, float(guidance), float(image_guidance)
         if steps < 1 or not 0 <= guidance < 100 or not 0 <= image_guidance < 100:
             raise ValueError(
@@ -134,12 +135,17 @@ class Nano:
     def _drawer(self) -> Pictures:
         folder = self.drawing_folder
         if folder is None:
-            raise MissingCapability(f"the nano model in {self.folder} lacks {_TEACH}")
-        if folder == self.folder and files.knows_photos(folder):
+            raise MissingCapability(f"the nano model in {self.folder} lacks {teach('generation')}")
+        known = files.knows_photos(folder)
+        if folder == self.folder and known:
             loaded = self._loaded
         else:
-            loaded = files.load(folder, self.device, self.max_bytes, False)
-        return Pictures(loaded.reader, loaded.words, _sampling(*self.sampling))
+            loaded = files.load(folder, self.device, self.max_bytes, known)
+        return Pictures(loaded.reader, loaded.words, _sampling(*self.sampling), loaded.familiar)
+
+    @cached_property
+    def _draws(self) -> tuple[str, ...]:
+        return files.draws(self.drawing_folder)
 
     @property
     def reading(self) -> Reading:
@@ -162,9 +168,9 @@ class Nano:
     ) -> Outcomes[Generation]:
         """Thinking and captions (KINDS), in the model's own words. Captions are always the most probable
         ones, and are cut where they have more than max_tokens words. Without photos it thinks about the
-        picture that is asked for."""
+        picture that is asked for, and with one about that picture, changed as words say."""
         outcomes: list[Any] = [None] * len(prompts)
-        kinds = [(prompt.writes, is_drawing(prompt)) for prompt in prompts]
+        kinds = [(prompt.writes, self._of_a_picture(prompt)) for prompt in prompts]
         for kind, drawing in dict.fromkeys(kinds):
             some = [i for i, own in enumerate(kinds) if own == (kind, drawing)]
             write = self._plans if drawing and kind in ("think", "think_long") else self._texts
@@ -263,15 +269,27 @@ class Nano:
     def synthesize_views(
         self, requests: Sequence[ViewRequest], *, seeds: Sequence[int]
     ) -> Outcomes[NovelViews]:
-        """Pictures of 64 x 64 pixels, up to 90 degrees away, in steps of 7.5 (75 to the sides and 30 up and
-        down unless said otherwise). The camera turns and does not move."""
+        """Pictures of 64 x 64 pixels. Of directions, up to 90 degrees away, in steps of 7.5 (75 to the sides
+        and 30 up and down unless said otherwise), visual tokens of what both photos tell; from a pose, drawn
+        from one photo, where weights were taught so."""
         from nano_omni import views
+
+        posed = [i for i, request in enumerate(requests) if request.pose is not None]
+        if posed and "novel_view" in self._draws:
+            outcomes: list[Any] = [None] * len(requests)
+            rest = [i for i in range(len(requests)) if i not in set(posed)]
+            drawn = self._from_poses([requests[i] for i in posed], [seeds[i] for i in posed])
+            turned = self.synthesize_views([requests[i] for i in rest], seeds=[seeds[i] for i in rest])
+            for i, outcome in zip((*posed, *rest), (*drawn, *turned), strict=True):
+                outcomes[i] = outcome
+            return outcomes
 
         def read(request: ViewRequest) -> Asked:
             if request.pose is not None:
                 raise InputError(
                     "the nano model imagines views from where a photo was taken, not from elsewhere: ask for"
-                    f" directions ({', '.join(views.LOOKS)}), or choose another backend"
+                    f" directions ({', '.join(views.LOOKS)}), choose another backend, or take"
+                    f" {teach('novel_view')}"
                 )
             wrong = [look for look in request.directions if look not in views.LOOKS]
             if wrong or not request.directions:
@@ -293,9 +311,10 @@ class Nano:
         self, prompts: Sequence[Prompt], *, count: int, temperature: float, seeds: Sequence[int]
     ) -> Outcomes[VisualTokens]:
         """What lies to the left and to the right of photo 1: two pictures of 4 x 4 tokens, one above the
-        other, always the most probable ones. Without photos the picture that is asked for, 4 x 4 tokens."""
-        of_pictures = [i for i, prompt in enumerate(prompts) if is_drawing(prompt)]
-        of_rooms = [i for i, prompt in enumerate(prompts) if not is_drawing(prompt)]
+        other, always the most probable ones. Of a picture that is asked for, in words, as a change of one, or
+        as what is seen from a pose, 4 x 4 tokens."""
+        of_pictures = [i for i, prompt in enumerate(prompts) if self._of_a_picture(prompt)]
+        of_rooms = [i for i, prompt in enumerate(prompts) if not self._of_a_picture(prompt)]
         outcomes: list[Any] = [None] * len(prompts)
         if of_pictures:
             asked = [prompts[i] for i in of_pictures]
@@ -305,6 +324,12 @@ class Nano:
         for i, outcome in zip(of_rooms, self._sides([prompts[i] for i in of_rooms], count), strict=True):
             outcomes[i] = outcome
         return outcomes
+
+    def _of_a_picture(self, prompt: Prompt) -> bool:
+        """Whether it is about a picture that there is not yet."""
+        if prompt.writes == VIEW:
+            return "novel_view" in self._draws
+        return is_drawing(prompt) or ("editing" in self._draws and is_edit(prompt))
 
     def _sides(self, prompts: list[Prompt], count: int) -> list[Any]:
         from nano_omni import views
@@ -362,19 +387,8 @@ class Nano:
         self, prompts: Sequence[Prompt], work: Callable[[list[Any], list[int]], Sequence[Any]]
     ) -> list[Any]:
         """`work` on all prompts for pictures that can be read; for the others, why not."""
-        outcomes: list[Any] = [None] * len(prompts)
-        asked: list[Any] = []
-        of: list[int] = []
         words = self._drawer.words
-        for i, prompt in enumerate(prompts):
-            try:
-                asked.append(wanted_of(prompt, words))
-                of.append(i)
-            except InputError as error:
-                outcomes[i] = error
-        for i, outcome in zip(of, work(asked, of) if of else (), strict=True):
-            outcomes[i] = outcome
-        return outcomes
+        return self._where_drawable(len(prompts), lambda i: asked_for(prompts[i], words), work)
 
     # ----------------------------------------------------------------------------------------- hidden states
 

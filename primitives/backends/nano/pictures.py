@@ -1,7 +1,8 @@
 """Pictures that the embedded model draws: what it is asked for, thinks, rolls out and draws of it.
 
 A prompt is one of the grammar of `nano_omni.world.prompts`, up to what the model was taught (four objects of
-three kinds). Contexts are its own: thinking, a plan, visual tokens of the picture.
+three kinds). Contexts are its own: thinking, a plan, visual tokens of the picture. What is drawn from a photo
+(see `photos`) is read, thought about and rolled out in the same way, after the photo.
 """
 
 from __future__ import annotations
@@ -21,10 +22,15 @@ from unroller.values import Image, VisualTokens
 @dataclass(frozen=True)
 class Wanted:
     """What is to be drawn, in words: the prompt's, and of each context whether it is a roll-out, and its
-    words."""
+    words; nothing: the words of a prompt that says nothing (none: as of a prompt for pictures). Where it is
+    drawn from photos, they (V, 3, 64, 64) uint8, and the latents (TOKENS, NUMBERS) of the first, as
+    tensors."""
 
     prompt: list[int]
     contexts: list[tuple[bool, list[int]]] = field(default_factory=list)
+    nothing: Sequence[int] = ()
+    photos: Any = None
+    latents: Any = None
 
 
 def is_drawing(prompt: Prompt) -> bool:
@@ -45,10 +51,11 @@ def wanted_of(prompt: Prompt, tokenizer: Any) -> Wanted:
         raise InputError(str(error)) from None
     except ValueError as error:
         raise InputError(f"{error}; choose another backend for larger pictures") from None
-    return Wanted(asked, [_context(segment, tokenizer) for segment in prompt.segments[1:]])
+    return Wanted(asked, [context_words(segment, tokenizer) for segment in prompt.segments[1:]])
 
 
-def _context(segment: Any, tokenizer: Any) -> tuple[bool, list[int]]:
+def context_words(segment: Any, tokenizer: Any) -> tuple[bool, list[int]]:
+    """Of a context whether it is a roll-out, and its words. Raises InputError for others than the model's."""
     from nano_omni import plans
     from nano_omni.tokenizer import QuestionError, encode_words
     from nano_omni.vocabulary import INDEX
@@ -84,10 +91,11 @@ def _context(segment: Any, tokenizer: Any) -> tuple[bool, list[int]]:
 
 
 class Pictures:
-    """A `nano_omni.reader.Reader` of weights that draw, a tokenizer, and how pictures are sampled."""
+    """A `nano_omni.reader.Reader` of weights that draw, a tokenizer, how pictures are sampled, and what photos
+    the weights know, if that was measured (a `nano_omni.familiarity.Familiarity`)."""
 
-    def __init__(self, reader: Any, words: Any, sampling: Any) -> None:
-        self.reader, self.words, self.sampling = reader, words, sampling
+    def __init__(self, reader: Any, words: Any, sampling: Any, familiar: Any = None) -> None:
+        self.reader, self.words, self.sampling, self.familiar = reader, words, sampling, familiar
 
     def think(
         self, asked: Sequence[Wanted], kind: str, most: int, temperature: float, seeds: Sequence[int]
@@ -103,7 +111,7 @@ class Pictures:
             why = f"a {tag} of a picture has {len(grammar.words) + 1} tokens, not {most}: raise max_tokens"
             return [InputError(why)] * len(asked)
         written = self.reader.write(
-            self._read(asked), [INDEX[f"<{tag}>"]], f"</{tag}>", most, temperature, seeds, grammar
+            self.read(asked), [INDEX[f"<{tag}>"]], f"</{tag}>", most, temperature, seeds, grammar
         )
         return [
             Generation(decode(self.words, plain(one.words[:-1])), len(one.words), one.log_probability)
@@ -126,48 +134,85 @@ class Pictures:
             )
             return [InputError(why)] * len(asked)
         written = self.reader.write(
-            *(self._read(asked), plans.OPENING, "</view>", 0, temperature, seeds, plans.ROLL_OUT_GRAMMAR)
+            *(self.read(asked), plans.OPENING, "</view>", 0, temperature, seeds, plans.ROLL_OUT_GRAMMAR)
         )
         ids = [np.array(one.words[:-1]) - CODE_0 for one in written]
         return [VisualTokens(one, CODEBOOK, CODES, (GRID, GRID)) for one in ids]
 
     def draw(self, asked: Sequence[Wanted], seeds: Sequence[int]) -> list[Image]:
-        """Pictures of 64 x 64 pixels. Those with visual tokens are drawn together, and those without."""
+        """Pictures of 64 x 64 pixels."""
+        from nano_omni.autoencoder import autoencoder
+        from nano_omni.drawing import pixels
+
+        held = autoencoder()
+        return [as_image(pixels(held, one[None])[0]) for one in self.latents(asked, seeds)]
+
+    def latents(self, asked: Sequence[Wanted], seeds: Sequence[int], changes: bool = False) -> list[Any]:
+        """Of each picture its latents (TOKENS, NUMBERS). Those with visual tokens are drawn together, and those
+        without. changes: they are those of the photo, changed. All are drawn from photos, or none."""
+        import torch
+
         from nano_omni import plans
-        from nano_omni.drawing import draw, seen
+        from nano_omni.drawing import Source, drawn_latents, seen
 
         drawn: list[Any] = [None] * len(asked)
         with_tokens = [any(rolled for rolled, _ in one.contexts) for one in asked]
         for rolled in dict.fromkeys(with_tokens):
             of = [i for i, own in enumerate(with_tokens) if own == rolled]
             some = [asked[i] for i in of]
-            nothing = [replace(one, prompt=list(plans.EMPTY), contexts=_only(one, True)) for one in some]
-            unseen = [replace(one, contexts=_only(one, False)) for one in some] if rolled else None
             guidance = self.sampling.guidance
             if not rolled:  # there is no picture to be led by
                 guidance = replace(guidance, image=1.0)
-            pictures = draw(
+            if some[0].photos is not None and not some[0].nothing:  # nor are there words to be led by
+                guidance = replace(guidance, text=1.0, image=1.0)
+            nothing = [
+                replace(one, prompt=list(one.nothing or plans.EMPTY), contexts=_only(one, True))
+                for one in some
+            ]
+            unseen = [replace(one, contexts=_only(one, False)) for one in some]
+            source = None
+            if some[0].photos is not None:
+                source = Source(torch.stack([one.latents for one in some]), changes)
+            latents = drawn_latents(
                 self.reader.model,
-                [seen(node) for node in self._read(some)],
-                [seen(node) for node in self._read(nothing)],
-                [seen(node) for node in self._read(unseen)] if unseen else None,
+                [seen(node) for node in self.read(some)],
+                [seen(node) for node in self.read(nothing)] if guidance.text != 1 else None,
+                [seen(node) for node in self.read(unseen)] if guidance.image != 1 else None,
                 [seeds[i] for i in of],
                 replace(self.sampling, guidance=guidance),
+                source=source,
             )
-            pixels = pictures.permute(0, 2, 3, 1).contiguous()  # (N, 64, 64, 3)
-            for i, one in zip(of, pixels, strict=True):
-                drawn[i] = Image(to_numpy(one))
+            for i, one in zip(of, latents, strict=True):
+                drawn[i] = one
         return drawn
 
-    def _read(self, asked: Sequence[Wanted]) -> list[Any]:
+    def looks(self, asked: Sequence[Wanted]) -> list[Any]:
+        """What the model sees of the photos: a `nano_omni.reader.Look` each."""
+        return [node.look for node in self.reader.look([one.photos for one in asked])]
+
+    def read(self, asked: Sequence[Wanted]) -> list[Any]:
         """The nodes at which they end."""
-        nodes = self.reader.begin([one.prompt for one in asked])
+        nodes: list[Any] = [None] * len(asked)
+        bare = [i for i, one in enumerate(asked) if one.photos is None]
+        for i, node in zip(bare, self.reader.begin([asked[i].prompt for i in bare]), strict=True):
+            nodes[i] = node
+        of = [i for i, one in enumerate(asked) if one.photos is not None]
+        if of:
+            some = self.reader.look([asked[i].photos for i in of])
+            some = self.reader.read_latents(some, [asked[i].latents for i in of])
+            for i, node in zip(of, self.reader.read(some, [asked[i].prompt for i in of]), strict=True):
+                nodes[i] = node
         for k in range(max((len(one.contexts) for one in asked), default=0)):
             longer = [i for i, one in enumerate(asked) if k < len(one.contexts)]
             more = self.reader.read([nodes[i] for i in longer], [asked[i].contexts[k][1] for i in longer])
             for i, node in zip(longer, more, strict=True):
                 nodes[i] = node
         return nodes
+
+
+def as_image(pixels: Any) -> Image:
+    """Of a tensor (3, H, W) uint8."""
+    return Image(to_numpy(pixels.permute(1, 2, 0).contiguous()))
 
 
 def _only(one: Wanted, rolled: bool) -> list[tuple[bool, list[int]]]:

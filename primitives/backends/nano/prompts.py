@@ -37,14 +37,19 @@ class Asked:
 
 
 def photos_of(images: Sequence[Any], side: int) -> Any:
-    """Pictures (H, W, 3) uint8 -> (V, 3, side, side) uint8 torch tensor. Raises InputError."""
-    import torch
-
+    """Two pictures (H, W, 3) uint8 -> (2, 3, side, side) uint8 torch tensor. Raises InputError."""
     if len(images) != 2:
         raise InputError(
             f"the nano model was trained on pairs of photos and was given {len(images) or 'none'}: give it"
             " two photos of one room, or choose another backend"
         )
+    return scaled_photos(images, side)
+
+
+def scaled_photos(images: Sequence[Any], side: int) -> Any:
+    """The same for any number of them."""
+    import torch
+
     scaled: list[Any] = []
     for i, image in enumerate(images):
         pixels = np.ascontiguousarray(to_numpy(image))
@@ -121,10 +126,10 @@ def _contexts(segment: Segment, following: Any, tokenizer: Any, space: str) -> l
                 return [_view(looked, picture)]
         found = _TEXT.match(segment.text)
         if found is not None:
-            return _text(found[1], found[2], tokenizer)
+            return words_of(found[1], found[2], tokenizer)
     elif isinstance(segment, TokenSegment):
         if segment.space == CODEBOOK:
-            return _tokens(segment)
+            return sides_of(segment)
         if segment.space == space:
             import torch
 
@@ -143,7 +148,8 @@ def context_of(segment: Segment) -> tuple[str, str]:
     return (found[1], found[2]) if found is not None else ("", "")
 
 
-def _text(kind: str, said: str, tokenizer: Any) -> list[list[int]]:
+def words_of(kind: str, said: str, tokenizer: Any) -> list[list[int]]:
+    """What is said between the tags of a context as words, tags included. Raises QuestionError, InputError."""
     from nano_omni import captions
     from nano_omni.tokenizer import QuestionError, encode_words
 
@@ -195,7 +201,8 @@ def _view(looked: re.Match[str], picture: ImageSegment) -> list[int]:
     return views.words(number - 1, look, degrees, visual.codebook().read(pixels[None])[0].tolist())
 
 
-def _tokens(segment: TokenSegment) -> list[list[int]]:
+def sides_of(segment: TokenSegment) -> list[list[int]]:
+    """Visual tokens of what lies to both sides of photo 1, as words. Raises InputError."""
     from nano_omni import views
 
     ids = [int(k) for k in to_numpy(segment.tokens)]

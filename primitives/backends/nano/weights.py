@@ -33,10 +33,10 @@ def drawing(weights: str | Path | None) -> Path | None:
     """The folder of weights that draw: the one that is given (None: shipped), if they have a generation
     expert; else, of those that come along, the ones that were taught to draw."""
     folder = shipped() if weights is None else Path(weights)
-    if _draws(folder):
+    if draws(folder):
         return folder
     others = shipped().with_name("drawing")
-    return others if weights is None and _draws(others) else None
+    return others if weights is None and draws(others) else None
 
 
 def knows_photos(folder: Path) -> bool:
@@ -44,12 +44,18 @@ def knows_photos(folder: Path) -> bool:
     return (folder / FILES[-1]).is_file()
 
 
-def _draws(folder: Path) -> bool:
+def draws(folder: Path | None) -> tuple[str, ...]:
+    """What the weights in a folder were taught to draw, of `nano_omni.config.TASKS`; nothing, if they draw
+    nothing or cannot be read."""
+    if folder is None:
+        return ()
     try:
         held = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return held["experts"] == 2 and (folder / "model.safetensors").is_file()
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        if held["experts"] != 2 or not (folder / "model.safetensors").is_file():
+            return ()
+        return tuple(map(str, held.get("draws") or ("generation",)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
 
 
 def fingerprint(folder: Path) -> str:
