@@ -170,12 +170,14 @@ def velocity(
     assert model.ends is not None
     times = torch.full((len(noised),), t, device=noised.device)
     beside = None if source is None else source.tokens
-    x = model.ends.embed(noised, times, beside).to(together.past[0][0].dtype)
+    entered = model.ends.embed(noised, times, beside)
     x, _ = model.run(
-        *(x, together.positions, together.mask, together.past, together.generation),
+        *(entered.tokens.to(together.past[0][0].dtype), together.positions, together.mask),
+        *(together.past, together.generation),
         keep=False,
     )
-    return model.ends.velocity(x, noised, times, beside if source is not None and source.changes else None)
+    changed = beside if source is not None and source.changes else None
+    return model.ends.velocity(x, noised, times, entered, changed)
 
 
 def _sampled(

@@ -20,7 +20,7 @@ from . import plans
 from .pictures import PLACES, SIDE, Pictures, shot, told
 from .vocabulary import INDEX, OBJECT_0
 from .world import prompts
-from .world.prompts import RELATIONS, Change, Composition
+from .world.prompts import RELATIONS, Change, Composition, Found
 from .world.render import to_uint8
 from .world.scene import COLOURS
 
@@ -44,13 +44,16 @@ def words(change: Change) -> list[int]:
 class Edited:
     """N pairs of pictures: before (N, 3, SIDE, SIDE) uint8; after, with the change's words as its prompt and
     as `objects` the share of each place that is another; mask (N, SIDE, SIDE) bool, the pixels of the object
-    that was changed, in either picture; the changes; and the compositions that the new pictures meet."""
+    that was changed, in either picture; the changes; the compositions that the new pictures meet; what stands
+    where in them; and the places of the seeds that the pairs come from."""
 
     before: Tensor
     after: Pictures
     mask: Tensor
     changes: list[Change]
     compositions: list[Composition]
+    found: list[list[Found]]
+    rows: list[int]
 
     def __len__(self) -> int:
         return len(self.before)
@@ -79,8 +82,16 @@ def edited(seeds: Tensor, texture: str = "bare", compiled: bool = False) -> Edit
     mask = (first.ids[:, 0] == number) | (second.ids[:, 0] == number)
     after = Pictures(**{**vars(after), "objects": objects})
     chosen = (shows & good & other.valid).nonzero()[:, 0]
-    wanted = [prompts.expected(_kinds(compositions[i]), kept[i]) for i in chosen.tolist()]
-    return Edited(before[chosen], after[chosen], mask[chosen], [kept[i] for i in chosen.tolist()], wanted)
+    of = chosen.tolist()
+    return Edited(
+        before[chosen],
+        after[chosen],
+        mask[chosen],
+        [kept[i] for i in of],
+        [prompts.expected(_kinds(compositions[i]), kept[i]) for i in of],
+        [other.found(i) for i in of],
+        [some[i] for i in of],
+    )
 
 
 def _kinds(composition: Composition) -> Sequence[int]:

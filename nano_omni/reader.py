@@ -164,7 +164,7 @@ class Reader:
             clean = torch.stack([latents[i] for _, i in some]).to(model.head.weight)  # (B, T, n)
             past, count = _together(starts), clean.shape[1]
             behind = past[0][0].shape[2]
-            x = model.ends.embed(clean, clean.new_zeros(len(some)))
+            x = model.ends.embed(clean, clean.new_zeros(len(some))).tokens
             place = torch.full((count,), starts[0].position, device=model.device)
             drawn = torch.ones(count, dtype=torch.bool, device=model.device)
             _, past = model.run(x.to(past[0][0].dtype), place, None, past, drawn)

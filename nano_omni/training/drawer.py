@@ -70,7 +70,7 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(batch=4, steps=20, warmup=2, replay=5, rooms=4, check_every=10, questions=4),
-    "cpu": Recipe(batch=32, replay=6, budget=5000, check_every=4000),
+    "cpu": Recipe(batch=32, replay=12, budget=5000, check_every=4000),
 }
 
 
@@ -240,17 +240,17 @@ def leaf_losses(
     each = some.clean.repeat_interleave(count, 0)
     photos = None if beside is None else beside.repeat_interleave(count, 0)
     moved, velocity = flow.noised(each, noise, times)
-    leaves = ends.embed(moved, times, photos).unflatten(0, (batch, count))
-    leaves = leaves.flatten(1, 2)  # (B, leaves TOKENS, d)
+    entered = ends.embed(moved, times, photos)
+    leaves = entered.tokens.unflatten(0, (batch, count)).flatten(1, 2)  # (B, leaves TOKENS, d)
     parts = [model.embed(words), leaves]
     if some.photos is not None and beside is not None:
         read = model.sequence(model.see(some.photos)[0], words)
-        clean = ends.embed(beside, beside.new_zeros(batch)).repeat(1, turn.clean, 1)
+        clean = ends.embed(beside, beside.new_zeros(batch)).tokens.repeat(1, turn.clean, 1)
         parts = [read, clean.to(read.dtype), leaves.to(read.dtype)]
     x = torch.cat(parts, dim=1)
     x, _ = model.run(x, turn.positions, turn.mask, generation=turn.generation, keep=False)
     drawn = x[:, -count * TOKENS :].unflatten(1, (count, TOKENS)).flatten(0, 1)
-    drawn = ends.velocity(drawn, moved, times, photos if turn.turn.changes else None)
+    drawn = ends.velocity(drawn, moved, times, entered, photos if turn.turn.changes else None)
     drawn = drawn.unflatten(0, (batch, count))
     weight = 1 + (recipe.objects - 1) * cells(some.objects)
     weight = (weight / weight.mean()).expand(-1, -1, NUMBERS)

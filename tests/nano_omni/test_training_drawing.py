@@ -16,7 +16,9 @@ from nano_omni.model import NanoOmni, load
 from nano_omni.pictures import pictures, save
 from nano_omni.training import draw, drawer
 from nano_omni.training.drawer import RECIPES, Drawer, cells, leaf_losses
-from nano_omni.training.leaves import LEAVES, TURNS, Leaves
+from nano_omni.training.leaves import LEAVES, Leaves
+from nano_omni.training.materials import Material, prepared
+from nano_omni.training.turns import TURNS
 
 TINY = replace(RECIPES["tiny"], steps=12)
 
@@ -40,14 +42,14 @@ def ahead(tmp_path_factory):
 
 
 def drawing(start, ahead, **changes):
-    return Drawer(replace(TINY, **changes), start, ahead, seed=0, compiled=False)
+    return Drawer(replace(TINY, **changes), start, {"generation": ahead}, seed=0, compiled=False)
 
 
 def quietly(run, out, **more):
     draw.train(run, out, say=lambda line: None, **more)
 
 
-@pytest.mark.parametrize("turn", range(len(TURNS)))
+@pytest.mark.parametrize("turn", TURNS["generation"])
 def test_a_leaf_sees_its_own_contexts_and_no_other_leaf(turn):
     """Changing the words of a context changes the losses of what is read after it, and nothing else."""
     torch.manual_seed(0)
@@ -62,7 +64,8 @@ def test_a_leaf_sees_its_own_contexts_and_no_other_leaf(turn):
     def leaves(pictured):
         recipe = replace(TINY, wrong=0.0)
         with torch.no_grad():
-            return leaf_losses(model, tree, pictured, clean, recipe, torch.Generator().manual_seed(2))[1]
+            shown = Material(pictured, clean, pictured.objects)
+            return leaf_losses(model, tree, shown, recipe, torch.Generator().manual_seed(2))[1]
 
     before, after = leaves(some), leaves(replace(some, codes=(some.codes + 7) % 192))
     changed = [leaf for leaf, a, b in zip(tree.leaves, before, after, strict=True) if not torch.equal(a, b)]
@@ -90,7 +93,8 @@ def test_losses_fall(start, ahead):
     def measured():
         with torch.no_grad():
             run.random.manual_seed(1)
-            return torch.cat([torch.cat(run.losses(turn, torch.arange(16))) for turn in run.turns])
+            turns = run.turns["generation"]
+            return torch.cat([torch.cat(run.losses(turn, torch.arange(16))) for turn in turns])
 
     before = measured()
     for _ in range(45):
@@ -122,7 +126,7 @@ def test_what_is_learned_of_pictures_leaves_answering_to_the_old_expert(start, a
     for name, p in run.model.named_parameters():
         if name in before:
             assert torch.equal(before[name], p), name
-    assert any(p.any() for name, p in run.model.named_parameters() if name.startswith("ends.leave"))
+    assert any(p.any() for name, p in run.model.named_parameters() if name.startswith("ends.end"))
 
 
 def test_the_command_writes_weights_that_draw(start, ahead, tmp_path):
@@ -148,8 +152,8 @@ def test_a_run_stops_in_time_with_weights_to_be_used(start, ahead, tmp_path):
 
 
 def test_latents_of_pictures_are_kept(ahead):
-    some, latents = drawer.prepared(ahead)
-    assert latents.shape == (len(some), TOKENS, NUMBERS) and latents.dtype == torch.float16
+    some = prepared({"generation": ahead})["generation"]
+    assert some.clean.shape == (len(some.some), TOKENS, NUMBERS) and some.clean.dtype == torch.float16
     assert len(list(ahead.glob("latents-*/*.safetensors"))) == 2
-    _, again = drawer.prepared(ahead)
-    assert torch.equal(latents, again)
+    again = prepared({"generation": ahead})["generation"]
+    assert torch.equal(some.clean, again.clean)

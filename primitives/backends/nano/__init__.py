@@ -1,7 +1,8 @@
-"""The one door to `nano_omni`: its model as a backend, its rooms and prompts as problems."""
+"""The one door to `nano_omni`: its model as a backend, its rooms, prompts and photos as problems."""
 
 from primitives.backends.nano.model import Nano, UnwaryNano
+from primitives.backends.nano.photo_sets import depths, edits, views
 from primitives.backends.nano.prompt_set import prompts
 from primitives.backends.nano.rooms import rooms
 
-__all__ = ["Nano", "UnwaryNano", "prompts", "rooms"]
+__all__ = ["Nano", "UnwaryNano", "depths", "edits", "prompts", "rooms", "views"]

@@ -126,7 +126,7 @@ def _drawn(
             prompt=write(one),
             metadata={
                 "truth": truth,
-                "oracle": {"think": _in_words(layout)},
+                "oracle": {"think": in_words(layout)},
                 "number": number,
                 "atoms": len(one.atoms()),
             },
@@ -168,7 +168,7 @@ def _layout(objects: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _in_words(objects: Sequence[Any]) -> str:
+def in_words(objects: Sequence[Any]) -> str:
     """Where each object is to stand: "red cone 345deg 2.5m blue box 15deg 2m"."""
     import torch
 

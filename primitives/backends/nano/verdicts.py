@@ -23,6 +23,8 @@ from unroller.scorers import with_parts
 from unroller.values import Image
 
 SKILLS = ("object", "attribute", "count", "position")
+KEPT, WITHIN = "kept", 8
+"""The part of `editing`, and how much of 255 a pixel that was kept may differ."""
 PARTS = (*SKILLS, "whole prompt", "no extras")
 
 
@@ -70,6 +72,38 @@ def whole_prompt(problem: Problem, output: Any) -> dict[str, float | None]:
     verdict, _ = _judged(output, asked)
     holds = [float(one) for one in verdict.holds]
     return _scored(asked, holds, float(verdict.success), verdict.success, not verdict.extras)
+
+
+@with_parts(KEPT, about=about)
+def editing(problem: Problem, output: Any) -> dict[str, float | None]:
+    """1 where the changed picture shows what it must and nothing else, by the verifier, else 0.
+
+    Part: the share of pixels that differ by WITHIN at most on each channel, of those that show the changed
+    object in neither true picture. Truth: `metadata["truth"]["composition"]` and, for that part, the pixels
+    left out, `["changed"]`, counted row by row. Raises as `generation` does.
+    """
+    asked = asked_of(problem)
+    if output is None:
+        return {"score": 0.0, KEPT: 0.0}
+    verdict, _ = _judged(output, asked)
+    return {"score": float(verdict.success), KEPT: _kept(problem, output)}
+
+
+def _kept(problem: Problem, output: Any) -> float | None:
+    truth = problem.metadata.get("truth")
+    left_out = truth.get("changed") if isinstance(truth, Mapping) else None
+    if left_out is None:
+        return None
+    before, after = (to_numpy(one.pixels).astype(int) for one in (problem.images[0], output))
+    if before.shape != after.shape:
+        raise ContractError(f"a picture of {before.shape} became one of {after.shape}: give it back as large")
+    counts = np.ones(before.shape[:2], bool).reshape(-1)
+    try:
+        counts[np.asarray(left_out, dtype=int)] = False
+    except (IndexError, ValueError, TypeError):
+        raise ProblemError('metadata["truth"]["changed"] holds no pixels of this picture') from None
+    same = (np.abs(before - after).max(-1) <= WITHIN).reshape(-1)
+    return float(same[counts].mean()) if counts.any() else None
 
 
 def asked_of(problem: Problem) -> Any:
