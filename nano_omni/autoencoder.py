@@ -95,10 +95,10 @@ class Autoencoder(nn.Module):
 def redrawn(held: Autoencoder, pictures: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """Pictures (N, 3, S, S) uint8 with latents `before`, changed to what the latents `after` show.
 
-    Only where the two decode to something else is a picture redrawn: elsewhere its pixels stay exactly as they
-    are, with all that latents lose of them, however often it is changed. Between a just visible change and a
-    plain one the old and the new are mixed. (Adding the difference of both to the picture, which keeps as
-    much, leaves a seam of what latents had lost of an object that is gone.)
+    Only where the two decode to something else is a picture redrawn: elsewhere its pixels stay exactly as
+    they are, with all that latents lose of them, however often it is changed. Between a just visible change
+    and a plain one the old and the new are mixed. (Adding the difference of both to the picture, which keeps
+    as much, leaves a seam of what latents had lost of an object that is gone.)
     """
     old, new = held.decode(before), held.decode(after)
     moved = F.max_pool2d((new - old).abs().amax(1, keepdim=True), 3, stride=1, padding=1)

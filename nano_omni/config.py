@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-
 TASKS = ("generation", "editing", "depth", "novel_view")
 """What a generation expert can be taught to draw."""
 

@@ -5,8 +5,8 @@
               <edit> add A left B </edit>
               <edit> move A behind B </edit>
 
-Contexts are those of `plans`, of the picture as it is to be: thinking and a plan tell of its objects from left
-to right.
+Contexts are those of `plans`, of the picture as it is to be: thinking and a plan tell of its objects from
+left to right.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from .world.scene import COLOURS
 
 LENGTH = 6
 NO_CHANGE = (INDEX["<edit>"], INDEX["</edit>"])
-_RELATED = dict(zip(RELATIONS, ("left", "right", "front", "behind"), strict=True))
+_RELATED: dict[str, str] = dict(zip(RELATIONS, ("left", "right", "front", "behind"), strict=True))
 _COLOUR_0 = INDEX[next(iter(COLOURS))]
 
 
@@ -72,7 +72,7 @@ def edited(seeds: Tensor, texture: str = "bare", compiled: bool = False) -> Edit
     staged = prompts.Staged(staged.scene[index], staged.c2w[index], staged.valid[index])
     other, which = prompts.change(staged, kept, seeds)
     first, second = shot(staged, compiled), shot(other, compiled)
-    said = torch.tensor([words(one) for one in kept]).view(-1, LENGTH)
+    said = torch.tensor([words(one) for one in kept], dtype=torch.long).view(-1, LENGTH)
     _, shows = told(staged, said, first)
     after, good = told(other, said, second, grouped=False)
     before = to_uint8(first.images[:, 0].permute(0, 3, 1, 2))

@@ -1,13 +1,13 @@
 """Latents as tokens of the model: how they come in with noise on them, and what velocity comes out.
 
 The latents of a picture (CHANNELS, 8, 8) are cut into 2 x 2 places: 4 x 4 tokens of NUMBERS each, one for
-each cell that has a visual token. Before they are cut and after they are put together again, convolutions look
-at single places and their neighbours (as in simple diffusion, Hoogeboom et al., 2023): the model says what
-stands where, and the outlines are worked out here, from that and from the noised latents.
+each cell that has a visual token. Before they are cut and after they are put together again, convolutions
+look at single places and their neighbours (as in simple diffusion, Hoogeboom et al., 2023): the model says
+what stands where, and the outlines are worked out here, from that and from the noised latents.
 
 What comes out is the picture without the noise, and the velocity follows from that: noise has many more
-directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has little room left
-(Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
+directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has little room
+left (Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
 """
 
 import math
@@ -52,8 +52,8 @@ class Entered(NamedTuple):
 class Ends(nn.Module):
     """Where latents enter and leave a model of width d. What leaves is zero in the beginning.
 
-    photos: a picture is also drawn from another. Its places then enter together with the clean ones of that one
-    beside them, which add nothing in the beginning, and what leaves may be said as a change of those.
+    photos: a picture is also drawn from another. Its places then enter together with the clean ones of that
+    one beside them, which add nothing in the beginning, and what leaves may be said as a change of those.
     """
 
     def __init__(self, width: int, photos: bool = False) -> None:
@@ -75,8 +75,8 @@ class Ends(nn.Module):
             nn.init.zeros_(self.beside.bias)  # pyright: ignore[reportArgumentType]
 
     def embed(self, noised: Tensor, times: Tensor, beside: Tensor | None = None) -> Entered:
-        """Latents (N, TOKENS, NUMBERS) at times (N,) in 0..1. beside: the clean ones of the photo that they are
-        drawn from; raises ValueError where the model was not taught that."""
+        """Latents (N, TOKENS, NUMBERS) at times (N,) in 0..1. beside: the clean ones of the photo that they
+        are drawn from; raises ValueError where the model was not taught that."""
         rate = torch.exp(torch.linspace(0, math.log(1000), _WAVES, device=times.device))
         phase = times[..., None] * rate
         waves = torch.cat([phase.sin(), phase.cos()], dim=-1).to(noised.dtype)

@@ -299,8 +299,8 @@ class NanoOmni(
         return other
 
     def to_be_taught(self, tasks: Sequence[str]) -> "NanoOmni":
-        """A copy that draws `tasks`, of `config.TASKS`: what is new begins as nothing, and words that came after
-        the weights as they come. Raises ValueError for other tasks."""
+        """A copy that draws `tasks`, of `config.TASKS`: what is new begins as nothing, and words that came
+        after the weights as they come. Raises ValueError for other tasks."""
         other = copy.deepcopy(self) if self.config.experts == 2 else self.with_generation_expert()
         draws = tuple(dict.fromkeys((*other.config.draws, *tasks)))
         other.config = replace(other.config, draws=draws)

@@ -1,10 +1,11 @@
-"""Pairs of photos of one room, as tensors for drawing: how far the first one's pixels are, and the second one.
+"""Pairs of photos of one room, as tensors for drawing: the first one's depth, and the second one.
 
 The rooms are those of the questions, plain or in bare paint, where how far a wall is must be guessed from one
 photo. What is told of them is what the model tells of photos, without any question.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,8 @@ _TWO_HOT = ("pose", "caption", "depth_caption")
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs of photos (N, 2, 3, SIDE, SIDE) uint8; depth (N, SIDE, SIDE), metres of z of the first; relative
-    (N, 4, 4), the second camera in the first one's frame.
+    """N pairs of photos (N, 2, 3, SIDE, SIDE) uint8; depth (N, SIDE, SIDE), metres of z of the first;
+    relative (N, 4, 4), the second camera in the first one's frame.
 
     In words: pose two-hot (N, 5), where the second was taken; caption and depth_caption two-hot, as
     `captions` has them; sides (N, SIDES_LENGTH), what is seen to both sides of the first. codes (N, 16),
@@ -48,13 +49,10 @@ class Pairs:
         return len(self.photos)
 
     def __getitem__(self, index) -> "Pairs":
-        return Pairs(
-            **{
-                f.name: tuple(part[index] for part in value) if isinstance(value, tuple) else value[index]
-                for f in fields(self)
-                for value in [getattr(self, f.name)]
-            }
-        )
+        def chosen(value: Any) -> Any:
+            return tuple(map(chosen, value)) if isinstance(value, tuple) else value[index]
+
+        return Pairs(**{f.name: chosen(getattr(self, f.name)) for f in fields(self)})
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, each of a two-hot word's three by its own."""

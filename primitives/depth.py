@@ -54,7 +54,8 @@ def depth(views: list[View], estimator: DepthEstimator) -> list[DepthMap | Excep
 def _estimated(
     views: list[View], estimator: DepthEstimator, photo: int, reading: bool = False
 ) -> list[DepthMap | Exception]:
-    """The estimator's answers, in one call, for those views that have such a photo. reading: the context, too."""
+    """The estimator's answers, in one call, for those views that have such a photo. reading: the context,
+    too."""
     requests: list[DepthRequest] = []
     outcomes: list[Exception | None] = []
     for view in views:

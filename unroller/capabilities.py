@@ -125,9 +125,7 @@ class AnswerScorer(Protocol):
 class PoseEstimator(Protocol):
     """Where the second photo was taken, in the first camera's frame."""
 
-    def estimate_pose(
-        self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]
-    ) -> Outcomes[CameraPose]: ...
+    def estimate_pose(self, pairs: Sequence[PhotoPair], *, seeds: Sequence[int]) -> Outcomes[CameraPose]: ...
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ def _losses(model: NanoOmni, drawer: Any) -> dict[str, float]:
 
     found: dict[str, float] = {}
     for task, turns in drawer.turns.items():
-        some = held(task)
+        some = held(task, min(PICTURES, 4 * drawer.recipe.questions))
         for number, turn in enumerate(turns):
             generator = torch.Generator().manual_seed(number)
             losses = leaf_losses(model, turn, some, drawer.recipe, generator, drawer.counts[task])
@@ -49,9 +49,9 @@ def _rooms(model: NanoOmni, held: dict) -> dict[str, float]:
 
 
 @cache
-def held(task: str) -> Material:
-    """Validation pictures of a task, drawn once."""
-    seeds = split_seeds("val", 0, PICTURES)
+def held(task: str, count: int) -> Material:
+    """Validation pictures of a task, of so many rooms, drawn once."""
+    seeds = split_seeds("val", 0, count)
     if task == "generation":
         return of_pictures(pictures(seeds, "bare"))
     if task == "editing":

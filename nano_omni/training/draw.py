@@ -124,14 +124,14 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.steps and asked.budget is None:
         changes["budget"] = 0.0
     recipe = replace(RECIPES[asked.config], **changes)
-    folders = {task: getattr(asked, FOLDERS.get(task, ""), None) for task in asked.tasks.split(",")}
-    for task, folder in folders.items():
+    folders: dict[str, Path] = {}
+    for task in asked.tasks.split(","):
+        if task not in TASKS:
+            parser.error(f"--tasks {task}: choose among {', '.join(TASKS)}")
+        folder = getattr(asked, FOLDERS[task])
         if folder is None:
-            known = ", ".join(TASKS)
-            parser.error(
-                f"--tasks {task}: "
-                + (f"give --{FOLDERS[task]}" if task in FOLDERS else f"choose among {known}")
-            )
+            parser.error(f"--tasks {task}: give --{FOLDERS[task]}, a folder of pictures drawn ahead")
+        folders[task] = folder
     drawer = Drawer(recipe, asked.start, folders, asked.seed, not asked.eager)
     if asked.resume:
         drawer.load(asked.resume)

@@ -1,8 +1,8 @@
 """One run of learning to draw: what a step reads, the step, and what is checked on the way.
 
-A step is about pictures of one task (see `turns`), and every `replay`-th one about rooms and questions, as in the
-curriculum that the weights come from (`trainer`), so that drawing is learned beside answering and not in its
-place. Both kinds share model and optimizers.
+A step is about pictures of one task (see `turns`), and every `replay`-th one about rooms and questions, as in
+the curriculum that the weights come from (`trainer`), so that drawing is learned beside answering and not in
+its place. Both kinds share model and optimizers.
 """
 
 import json
@@ -76,8 +76,8 @@ RECIPES = {
 
 class Drawer:
     """One training run. start: a folder of weights, with or without a generation expert; folders: of each
-    task that is learned one of `nano_omni.training.pictures`. What else the weights draw they go on to draw as
-    well as it lasts: give it here, too, to keep it."""
+    task that is learned one of `nano_omni.training.pictures`. What else the weights draw they go on to draw
+    as well as it lasts: give it here, too, to keep it."""
 
     def __init__(
         self, recipe: Recipe, start: Path, folders: Mapping[str, Path], seed: int, compiled: bool = True

@@ -1,10 +1,10 @@
 """A training sequence of drawing: photos and words, read once, and under each set of contexts a picture with
 noise.
 
-Each leaf of a tree (see `turns`) is the same picture with noise of its own at a time of its own, and sees just
-what a model that unrolled so far would have read: one pass trains many subsets of contexts. A step takes one
-turn, so that a sequence stays short. Some leaves teach what is drawn without words: conditions are dropped as a
-branch of the tree, not by chance.
+Each leaf of a tree (see `turns`) is the same picture with noise of its own at a time of its own, and sees
+just what a model that unrolled so far would have read: one pass trains many subsets of contexts. A step takes
+one turn, so that a sequence stays short. Some leaves teach what is drawn without words: conditions are
+dropped as a branch of the tree, not by chance.
 """
 
 from typing import Any
@@ -31,8 +31,9 @@ _NONE, _ROOM_CODE = 0.2, 0.3  # what weighs less: nothing more to say, and piece
 
 class Leaves:
     """A turn laid out: photos, then words, then clean latents of the first photo (once for each root), then
-    leaves. mask (L, L), positions (L,), generation (L,), read (n,) the places whose words are predicted; rows:
-    of those, the (first, last + 1) of each context; length: of photos and words. patches: of a photo."""
+    leaves. mask (L, L), positions (L,), generation (L,), read (n,) the places whose words are predicted;
+    rows: of those, the (first, last + 1) of each context; length: of photos and words. patches: of a
+    photo."""
 
     def __init__(self, turn: Turn, patches: int = 16, device: torch.device | str = "cpu") -> None:
         self.turn, self.leaves = turn, turn.leaves

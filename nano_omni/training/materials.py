@@ -27,8 +27,8 @@ FOLDERS = {"generation": "pictures", "editing": "edits", "depth": "pairs", "nove
 
 @dataclass(frozen=True)
 class Material:
-    """N pictures to be drawn: some, what is told of them (`Pictures` or `Pairs`); clean (N, TOKENS, NUMBERS), their
-    latents; objects (N, 8, 8), what counts more; and of those that are drawn from photos, photos
+    """N pictures to be drawn: some, what is told of them (`Pictures` or `Pairs`); clean (N, TOKENS, NUMBERS),
+    their latents; objects (N, 8, 8), what counts more; and of those that are drawn from photos, photos
     (N, V, 3, S, S) uint8 and beside (N, TOKENS, NUMBERS), the latents of the first."""
 
     some: Any

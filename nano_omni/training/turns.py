@@ -11,10 +11,10 @@ generation, see `leaves`:
     nothing - *                                 what guidance leads away from
             - roll-out - *                      and where there is a roll-out
 
-editing has the same tree under a photo, with a change in place of the prompt; novel_view one with a pose, which
-has no thinking. The photo is read twice, as understanding sees it and as clean latents. It is never dropped:
-what is drawn from a photo has its latents beside it at every step (`latents.Ends`), and without them another
-task would be learned. So guidance leads away from words, and from roll-outs.
+editing has the same tree under a photo, with a change in place of the prompt; novel_view one with a pose,
+which has no thinking. The photo is read twice, as understanding sees it and as clean latents. It is never
+dropped: what is drawn from a photo has its latents beside it at every step (`latents.Ends`), and without them
+another task would be learned. So guidance leads away from words, and from roll-outs.
 
     photo - change - ...                        photo - pose - *          direct
           - nothing - ...                                    - roll-out - *   visual

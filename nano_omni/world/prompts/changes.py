@@ -56,7 +56,7 @@ class Change:
             raise ValueError("a change has a colour where an object is recoloured, and only there")
         if (self.relation in RELATIONS and self.other is not None) != placed:
             raise ValueError(f"an object is added or moved {', '.join(RELATIONS)} another, and only then")
-        if self.colour == self.kind // len(SHAPES):
+        if self.colour is not None and self.colour == self.kind // len(SHAPES):
             raise ValueError(f"the {_called(self.kind)} is {list(COLOURS)[self.colour]} already")
         if self.kind == self.other:
             raise ValueError(f"the {_called(self.kind)} cannot stand {self.relation} itself")
@@ -84,6 +84,8 @@ def parse_change(prompt: str) -> Change:
         raise PromptError(f"a change has 1 to {LONGEST} characters, not {len(text)}: {_FORMS}")
     for pattern, by in _RULES:
         text = re.sub(pattern, by, text)
+    if re.search(r"[<>&]", text):
+        raise PromptError(f"a change holds no tags; what is not understood: {text[:80]!r}; {_FORMS}")
     if re.search(r"[,;]|\band\b|\bthen\b", text):
         raise PromptError(f"one change at a time: change the changed picture once more; {_FORMS}")
     verb, _, rest = text.partition(" ")

@@ -52,10 +52,13 @@ def _drawn(
     if not singles:
         return None
     free = [k for k in range(len(COLOURS) * len(SHAPES)) if k not in {g.kind for g in composition.groups}]
-    possible: list[What] = ["recolour"]
-    possible += ["remove"] if slot > 1 else []
-    possible += ["add"] * _OFTEN if slot < most else []
-    possible += ["move"] * _OFTEN if len(singles) > 1 else []
+    often: dict[What, int] = {
+        "recolour": 1,
+        "remove": int(slot > 1),
+        "add": _OFTEN * (slot < most),
+        "move": _OFTEN * (len(singles) > 1),
+    }
+    possible = [what for what, count in often.items() for _ in range(count)]
     what, kinds = lots.choice(possible), list(singles)
     one = lots.choice(kinds)
     if what == "recolour":
@@ -96,7 +99,7 @@ def change(staged: Staged, changes: Sequence[Change], seeds: Tensor) -> tuple[St
         if one.after is not None:
             kind[i, which[i]] = one.after
     scene = furnish(scene, present, kind, scene.radius, scene.position)
-    moved = torch.tensor([one.relation is not None for one in changes])
+    moved = torch.tensor([one.relation is not None for one in changes], dtype=torch.bool)
     position, found = _placed(replace(staged, scene=scene), changes, which, other, seeds)
     here = torch.arange(present.shape[1])[None] == which[:, None]
     position = torch.where((here & moved[:, None])[..., None], position[:, None], scene.position)
@@ -134,7 +137,9 @@ def _placed(
         "in front of": (d - distance) - GAP,
         "behind": (distance - d) - GAP,
     }
-    gap = torch.stack([gaps[one.relation or "left of"][i] for i, one in enumerate(changes)])
+    gap = torch.empty_like(slack)
+    for i, one in enumerate(changes):
+        gap[i] = gaps[one.relation or "left of"][i]
     slack = torch.minimum(slack, gap).clamp(max=0.0)
     first = torch.arange(_TRIES, 0, -1, dtype=torch.float32) * 1e-4
     best = take(torch.stack([bearing, distance], dim=-1), slack + (slack == 0) * first)

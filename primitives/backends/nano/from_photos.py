@@ -138,8 +138,8 @@ class FromPhotos:
         for i, look in zip(of, self._drawer.looks([asked[i] for i in of]), strict=True):
             if familiar is not None and familiar.is_strange(look):
                 why[i] = (
-                    "this picture is not like the rooms the nano model was trained on: choose a backend made for"
-                    " photographs with --backend; `unroller primitives` lists what each provides"
+                    "this picture is not like the rooms the nano model was trained on: choose a backend made"
+                    " for photographs with --backend; `unroller primitives` lists what each provides"
                 )
             else:
                 why[i] = photos.not_seen(asked[i], look, photos.SEEN if familiar is None else familiar.seen)
@@ -155,8 +155,8 @@ def teach(task: str) -> str:
     what = {"generation": "draw", "editing": "change pictures", "depth": "draw depth"}.get(task, "draw views")
     more = "" if task == "generation" else f" --tasks generation,{task}"
     return (
-        f"weights that {what}: teach it with `python -m nano_omni.training.draw{more}`, or name a folder of others"
-        " as nano:PATH or Nano(PATH)"
+        f"weights that {what}: teach it with `python -m nano_omni.training.draw{more}`, or name a folder of"
+        " others as nano:PATH or Nano(PATH)"
     )
 
 

@@ -89,7 +89,9 @@ def many_depths(seeds: Sequence[int], task: str = "depth", texture: str = "plain
     def problem(some: Any, i: int) -> Problem:
         photos = some.photos[i].permute(0, 2, 3, 1).contiguous().numpy()
         depth = [[round(one, 3) for one in row] for row in some.depth[i].tolist()]
-        return Problem.depth(*photos, metadata={"truth": {"depth": depth, "pose": _pose(some, i)}})
+        pose = _pose(some, i)
+        truth = {"depth": depth, "pose": [*pose.translation, *pose.rotation]}
+        return Problem.depth(*photos, metadata={"truth": truth})
 
     return _of_pairs(seeds, texture, problem)
 
@@ -108,10 +110,9 @@ def many_views(seeds: Sequence[int], task: str = "novel_view", texture: str = "p
 
     def problem(some: Any, i: int) -> Problem:
         first, second = some.photos[i].permute(0, 2, 3, 1).contiguous().numpy()
-        pose = _pose(some, i)
         return Problem.novel_view(
             first,
-            pose=CameraPose(tuple(pose[:3]), tuple(pose[3:])),
+            pose=_pose(some, i),
             metadata={"truth": {"views": [second.tolist()]}},
         )
 
@@ -130,9 +131,7 @@ views.tasks = ("novel_view",)  # type: ignore[attr-defined]
 views.rows = VIEW_ROWS  # type: ignore[attr-defined]
 
 
-def _of_pairs(
-    seeds: Sequence[int], texture: str, problem: Callable[[Any, int], Problem]
-) -> list[Problem]:
+def _of_pairs(seeds: Sequence[int], texture: str, problem: Callable[[Any, int], Problem]) -> list[Problem]:
     def drawn(numbers: list[int], attempt: int) -> dict[int, Problem]:
         from nano_omni.data import split_seeds
         from nano_omni.pairs import pairs
@@ -168,6 +167,5 @@ def _check(seeds: Sequence[int], task: str, made: Any, texture: str) -> None:
         raise ProblemError(f"there is no texture called {texture!r}: choose among {', '.join(TEXTURES)}")
 
 
-def _pose(some: Any, i: int) -> list[float]:
-    true = CameraPose.from_matrix(some.relative[i].double().numpy())
-    return [*true.translation, *true.rotation]
+def _pose(some: Any, i: int) -> CameraPose:
+    return CameraPose.from_matrix(some.relative[i].double().numpy())

@@ -1,7 +1,7 @@
 """What the embedded model draws from photos: a picture that is changed, depth, and views from elsewhere.
 
-Each is asked for as a `pictures.Wanted` with photos: a change in words, or how far all is, or a pose. Pictures
-of other sizes than the model's are scaled down for it, and what it drew is scaled up.
+Each is asked for as a `pictures.Wanted` with photos: a change in words, or how far all is, or a pose.
+Pictures of other sizes than the model's are scaled down for it, and what it drew is scaled up.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from unroller.values import CameraPose, DepthMap, Image
 
 SIDE = 64
 SEEN = 0.01
-"""The least probability of an object, in any patch, that counts as seen where weights have no measured one: of
-objects that are there 1 in 100 has less, of those that are not 9 of 10."""
+"""The least probability of an object, in any patch, that counts as seen where weights have no measured one:
+of objects that are there 1 in 100 has less, of those that are not 9 of 10."""
 FARTHEST = 6.0
 """Metres from a photo from which views are drawn: rooms are at most 6 m long."""
 _OFF_PLACE, _OFF_ANGLE = 0.3, 12.0  # metres and degrees that a pose may differ from what words say of it
@@ -40,8 +40,8 @@ def _wanted(images: Sequence[Any], **fields: Any) -> Wanted:
 
 
 def edit_of(image: Any, segments: Sequence[Segment], tokenizer: Any) -> Wanted:
-    """A change of a picture (H, W, 3): what is asked for and the contexts. Raises InputError for what the model
-    has no words for."""
+    """A change of a picture (H, W, 3): what is asked for and the contexts. Raises InputError for what the
+    model has no words for."""
     from nano_omni import edits
     from nano_omni.world.prompts import PromptError, parse_change
 

@@ -91,8 +91,8 @@ def context_words(segment: Any, tokenizer: Any) -> tuple[bool, list[int]]:
 
 
 class Pictures:
-    """A `nano_omni.reader.Reader` of weights that draw, a tokenizer, how pictures are sampled, and what photos
-    the weights know, if that was measured (a `nano_omni.familiarity.Familiarity`)."""
+    """A `nano_omni.reader.Reader` of weights that draw, a tokenizer, how pictures are sampled, and what
+    photos the weights know, if that was measured (a `nano_omni.familiarity.Familiarity`)."""
 
     def __init__(self, reader: Any, words: Any, sampling: Any, familiar: Any = None) -> None:
         self.reader, self.words, self.sampling, self.familiar = reader, words, sampling, familiar
@@ -148,8 +148,8 @@ class Pictures:
         return [as_image(pixels(held, one[None])[0]) for one in self.latents(asked, seeds)]
 
     def latents(self, asked: Sequence[Wanted], seeds: Sequence[int], changes: bool = False) -> list[Any]:
-        """Of each picture its latents (TOKENS, NUMBERS). Those with visual tokens are drawn together, and those
-        without. changes: they are those of the photo, changed. All are drawn from photos, or none."""
+        """Of each picture its latents (TOKENS, NUMBERS). Those with visual tokens are drawn together, and
+        those without. changes: they are those of the photo, changed. All are drawn from photos, or none."""
         import torch
 
         from nano_omni import plans

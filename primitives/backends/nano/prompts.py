@@ -149,7 +149,8 @@ def context_of(segment: Segment) -> tuple[str, str]:
 
 
 def words_of(kind: str, said: str, tokenizer: Any) -> list[list[int]]:
-    """What is said between the tags of a context as words, tags included. Raises QuestionError, InputError."""
+    """What is said between the tags of a context as words, tags included. Raises QuestionError,
+    InputError."""
     from nano_omni import captions
     from nano_omni.tokenizer import QuestionError, encode_words
 
