@@ -13,6 +13,7 @@ from unroller.capabilities import Prompt, VisualTokenizer
 from unroller.cost import Cost
 from unroller.declare import View, primitive
 from unroller.problem import Problem
+from unroller.rendering import TextSegment
 from unroller.values import Value, VisualTokens
 
 SKETCH, PICTURE = instruction("visual_tokens"), instruction("picture_tokens")
@@ -65,6 +66,7 @@ def _prompt(view: View) -> Prompt:
     if view.pose is None:
         return prompt
     given = len(prompt.segments) - len(view.segments())
-    pose = tuple(view.pose.render())
-    segments = (*prompt.segments[:given], *pose, *prompt.segments[given:])
+    # What is asked for has a unit of its own: the one that the view is drawn in.
+    pose = TextSegment(view.pose.campose) if view.pose.scale == "relative" else view.pose.render()[0]
+    segments = (*prompt.segments[:given], pose, *prompt.segments[given:])
     return Prompt(segments, prompt.instruction, prompt.system, writes="view_tokens")

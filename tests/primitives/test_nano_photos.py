@@ -194,9 +194,13 @@ def test_depth_from_words_that_are_none_is_refused(nano, photo):
     assert run.output is None and "own words" in run.faults[-1].message
 
 
+@pytest.mark.parametrize("scale", ["metric", "relative"])
 @pytest.mark.parametrize("calls", [[], ["visual_token_rollout"]])
-def test_a_view_from_a_pose(nano, photo, calls):
-    problem = views(3).model_copy(update={"metadata": {}})
+def test_a_view_from_a_pose(nano, calls, scale):
+    """relative: as numbers on the command line are, in the unit of what is drawn."""
+    problem = views(3)
+    pose = CameraPose(problem.pose.translation, problem.pose.rotation, scale=scale)
+    problem = problem.model_copy(update={"metadata": {}, "pose": pose})
     run = executor(nano, *calls).run(problem)
     assert not run.faults, run.faults
     assert run.output.views.shape == (1, 64, 64, 3)

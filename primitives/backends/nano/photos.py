@@ -167,13 +167,15 @@ def view_of(image: Any, pose: CameraPose, segments: Sequence[Segment], tokenizer
 
 
 def pose_words_of(pose: CameraPose) -> list[int]:
-    """A pose in words. Raises InputError for one that words do not say."""
+    """A pose in words, its numbers read as metres. Raises InputError for one that words do not say."""
     import torch
 
     from nano_omni.language import pose_matrix, pose_words
 
-    if pose.scale != "metric":
-        raise InputError(f"the nano model draws views from poses in metres, not of the scale {pose.scale!r}")
+    if pose.scale == "unit":
+        raise InputError(
+            "the nano model draws views from poses in metres, and of this one only the direction is known"
+        )
     away = float(np.linalg.norm(pose.translation))
     if away > FARTHEST:
         raise InputError(
