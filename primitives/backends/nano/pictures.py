@@ -163,6 +163,8 @@ class Pictures:
             guidance = self.sampling.guidance
             if not rolled:  # there is no picture to be led by
                 guidance = replace(guidance, image=1.0)
+            if changes:  # a velocity that is shortened as a whole would move what is not to change
+                guidance = replace(guidance, least=1.0)
             if some[0].photos is not None and not some[0].nothing:  # nor are there words to be led by
                 guidance = replace(guidance, text=1.0, image=1.0)
             nothing = [
