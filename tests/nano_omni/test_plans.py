@@ -21,7 +21,7 @@ def said(words):
 
 
 def test_new_words_come_last():
-    assert INDEX["<draw>"] == CODE_0 + CODES and INDEX["6"] + 1 == SIZE
+    assert INDEX["<draw>"] == CODE_0 + CODES and INDEX["depth"] + 1 == SIZE
 
 
 def test_a_prompt_counts_and_then_relates():
