@@ -24,6 +24,7 @@ GRID = 4
 TOKENS = GRID * GRID
 NUMBERS = CHANNELS * PATCH * PATCH
 _FINE = 64  # features of a place
+_KEPT = -3.0  # what a place says of itself in the beginning: 5 % are new
 _WAVES = 64  # of the time's embedding
 _LEAST_TIME = 0.05  # from which on the noise that is left counts no more
 
@@ -53,7 +54,8 @@ class Ends(nn.Module):
     """Where latents enter and leave a model of width d. What leaves is zero in the beginning.
 
     photos: a picture is also drawn from another. Its places then enter together with the clean ones of that
-    one beside them, which add nothing in the beginning, and what leaves may be said as a change of those.
+    one beside them, which add nothing in the beginning, and of each place may be said what share of it is
+    new, little in the beginning, and all else is kept.
     """
 
     def __init__(self, width: int, photos: bool = False) -> None:
@@ -73,6 +75,10 @@ class Ends(nn.Module):
         if self.beside is not None:
             nn.init.zeros_(self.beside.weight)
             nn.init.zeros_(self.beside.bias)  # pyright: ignore[reportArgumentType]
+        self.share = nn.Conv2d(_FINE, 1, 3, padding=1) if photos else None
+        if self.share is not None:
+            nn.init.zeros_(self.share.weight)
+            nn.init.constant_(self.share.bias, _KEPT)  # pyright: ignore[reportArgumentType]
 
     def embed(self, noised: Tensor, times: Tensor, beside: Tensor | None = None) -> Entered:
         """Latents (N, TOKENS, NUMBERS) at times (N,) in 0..1. beside: the clean ones of the photo that they
@@ -98,14 +104,17 @@ class Ends(nn.Module):
         changed: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (N, TOKENS, d) of latents that entered -> (N, TOKENS, NUMBERS). changed: the clean
-        latents of which what is said is the change."""
+        latents that are kept but for the share of each place that is said to be new."""
         said = whole(self.leave(hidden))
         x = self.join(torch.cat([said.to(entered.fine.dtype), entered.fine], dim=1))
         for k in (1, 2):
             x = self._looked(k, x, entered.time)
-        clean = patches(self.end(x)).float()
+        new = self.end(x).float()
         if changed is not None:
-            clean = clean + changed
+            if self.share is None:
+                raise ValueError("these weights were not taught to draw from photos")
+            new = torch.lerp(whole(changed).float(), new, self.share(x).float().sigmoid())
+        clean = patches(new)
         return (noised - clean) / times[:, None, None].clamp(min=_LEAST_TIME)
 
     def _looked(self, k: int, x: Tensor, time: Tensor) -> Tensor:

@@ -308,7 +308,7 @@ class NanoOmni(
         assert other.ends is not None
         if other.config.draws_from_photos and other.ends.beside is None:
             ends = Ends(self.config.width, photos=True).to(self.device)
-            ends.load_state_dict(other.ends.state_dict(), strict=False)
+            ends.load_state_dict({**ends.state_dict(), **other.ends.state_dict()})
             other.ends = ends
         return other
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from primitives.views import a_photo
+from primitives.views import a_photo, told
 from unroller.capabilities import DepthEstimator, DepthRequest
 from unroller.declare import View, decoder, primitive
 from unroller.faults import InputError
@@ -60,7 +60,7 @@ def _estimated(
     outcomes: list[Exception | None] = []
     for view in views:
         try:
-            requests.append(_request(view, photo, tuple(view.segments()) if reading else ()))
+            requests.append(_request(view, photo, told(view) if reading else ()))
             outcomes.append(None)
         except InputError as error:
             outcomes.append(error)

@@ -10,7 +10,8 @@ from unroller.capabilities import ViewRequest, ViewSynthesizer
 from unroller.declare import View, decoder, primitive
 from unroller.faults import InputError
 from unroller.problem import Problem
-from unroller.values import DepthMap, NovelViews
+from unroller.rendering import Segment
+from unroller.values import CameraPose, DepthMap, NovelViews
 
 Direction = Literal["up", "down", "left", "right"]
 AROUND: tuple[Direction, ...] = ("up", "down", "left", "right")
@@ -91,10 +92,17 @@ def novel_view(views: list[View], synthesizer: ViewSynthesizer) -> list[NovelVie
             view.pose,
             depths[-1] if depths else None,
             photos=tuple(view.images),
-            context=tuple(view.segments()),
+            context=told(view),
         )
 
     return _asked(views, synthesizer, request)
+
+
+def told(view: View) -> tuple[Segment, ...]:
+    """The context as a model reads it, without poses and depth maps: those have fields of their own in a
+    request."""
+    said = [entry.value for entry in view.entries if not isinstance(entry.value, (CameraPose, DepthMap))]
+    return tuple(segment for value in said for segment in value.render())
 
 
 def _asked(views, synthesizer, request) -> list[NovelViews | Exception]:

@@ -67,8 +67,8 @@ class PhotoPair(msgspec.Struct, frozen=True, eq=False):
 
 
 class DepthRequest(msgspec.Struct, frozen=True, eq=False):
-    """A photo; optionally a second one of the same scene and where it was taken. context: what was written
-    about them so far, for a model that reads it."""
+    """A photo; optionally a second one of the same scene and where it was taken. context: what else was
+    written about them so far, for a model that reads it."""
 
     photo: Image
     camera: Intrinsics | None = None
@@ -84,8 +84,8 @@ class ViewRequest(msgspec.Struct, frozen=True, eq=False):
 
     degrees: how far to look in those directions; None leaves it to the backend, which says what it took in
     the views' poses. depth: the photo's, if known. photos: all of the problem, of which this one is number
-    `index`, for who can see in one what lies beyond the edge of another. context: what was written so far,
-    for a model that reads it."""
+    `index`, for who can see in one what lies beyond the edge of another. context: what else was written
+    so far, for a model that reads it."""
 
     photo: Image
     camera: Intrinsics | None = None

@@ -54,7 +54,7 @@ class Turn:
 
     @property
     def changes(self) -> bool:
-        """Whether what is said of latents is how those of the photo change."""
+        """Whether the photo's latents are kept where nothing new is said."""
         return self.task == "editing"
 
     def called(self, name: str) -> str:

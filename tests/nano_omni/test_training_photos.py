@@ -103,14 +103,13 @@ def test_depth_of_one_photo_does_not_see_the_other(material):
 
 
 def test_weights_that_know_nothing_of_changes_leave_pictures_as_they_are(material):
-    """What is said is how latents change: nothing said, nothing changed, and only the change costs
-    anything."""
+    """In the beginning a photo is kept nearly whole, and only what is to change costs anything."""
     torch.manual_seed(0)
     model = NanoOmni(config=CONFIGS["tiny"]).to_be_taught(["editing"])
     some = material["editing"]
     same = replace(some, clean=some.beside)
-    assert measured(model, TURNS["editing"][0], same).max() < 1e-8
-    assert measured(model, TURNS["editing"][0], some).min() > 0
+    kept, changed = (measured(model, TURNS["editing"][0], one) for one in (same, some))
+    assert (kept < 0.05 * changed).all()
 
 
 def test_weights_are_taught_more_without_losing_anything():
@@ -120,7 +119,9 @@ def test_weights_are_taught_more_without_losing_anything():
     assert more.config.draws == ("generation", "editing", "depth")
     old = drawing.state_dict()
     assert all(torch.equal(value, old[name]) for name, value in more.state_dict().items() if name in old)
-    assert more.state_dict().keys() - old.keys() == {"ends.beside.weight", "ends.beside.bias"}
+    assert more.state_dict().keys() - old.keys() == {
+        f"ends.{part}.{of}" for part in ("beside", "share") for of in ("weight", "bias")
+    }
     assert more.to_be_taught(["editing"]).config == more.config
     with pytest.raises(ValueError, match="not sculpture"):
         drawing.to_be_taught(["sculpture"])

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from nano_omni import tokenizer
+from nano_omni import familiarity, tokenizer
 from nano_omni.config import CONFIGS
 from nano_omni.model import NanoOmni
 from primitives.backends.nano import Nano, depths, edits, views
 from primitives.backends.nano.verdicts import editing as scored
-from primitives.depth import depth
+from primitives.depth import depth, depth_estimate
 from primitives.drawing import editing
 from primitives.pose import camera_pose_estimate
 from primitives.thinking import oracle_text, text_think, text_think_long
@@ -185,6 +185,19 @@ def test_depth_is_drawn_from_what_is_told(nano, photo, kind, said):
     assert not np.array_equal(told.output.depth, bare.output.depth)
     alone = executor(nano, "somebody", primitives=[somebody(said, kind)]).run(Problem.depth(photo))
     assert alone.output is None and "give it both" in alone.faults[-1].message
+
+
+def test_a_pose_and_a_depth_map_in_the_context_are_passed_over(tmp_path, photo):
+    """What is geometry has a place of its own in a request: backends that warp read it, this one does not."""
+    familiarity.Familiarity(torch.zeros(32), torch.eye(32), 1e6, 0.0).save(tmp_path)
+    nano = Nano(saved(tmp_path, ["depth", "novel_view"]), steps=2)
+    known = [depth_estimate, camera_pose_estimate]
+    pose = CameraPose((0.5, 0.0, 0.0), (0.0, 0.0, 0.0))
+    for problem in (Problem.novel_view(photo, photo, pose=pose), Problem.depth(photo, photo)):
+        calls = ["camera_pose_estimate"] + ["depth_estimate"] * (problem.task == "novel_view")
+        run = executor(nano, *calls, primitives=known).run(problem)
+        assert not run.faults, run.faults
+        assert run.output is not None and len(run.workspace) == len(calls)
 
 
 def test_depth_from_words_that_are_none_is_refused(nano, photo):
