@@ -49,8 +49,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Source:
-    """Clean tokens (B, TOKENS, NUMBERS) of the photos that are drawn from; changes: they are
-    kept where the model says nothing new."""
+    """Clean tokens (B, TOKENS, NUMBERS) of the photos that are drawn from; changes: they are kept where the
+    model says nothing new."""
 
     tokens: Tensor
     changes: bool = False
