@@ -1,7 +1,7 @@
 """Latents as tokens of the model: how they come in with noise on them, and what velocity comes out.
 
-The latents of a picture (CHANNELS, 8, 8) are cut into 2 x 2 places: 4 x 4 tokens of NUMBERS each, one for each
-cell that has a visual token. A token is a projection of its numbers, the time, and the cell's place.
+The latents of a picture (CHANNELS, 8, 8) are cut into 2 x 2 places: 4 x 4 tokens of NUMBERS each, one for
+each cell that has a visual token. A token is a projection of its numbers, the time, and the cell's place.
 
 What the model says of a token is its picture without the noise, and the velocity follows from that: noise
 has many more directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has
