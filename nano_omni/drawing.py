@@ -130,12 +130,13 @@ def velocity(model: NanoOmni, together: Together, noised: Tensor, t: float) -> T
     """Of latents (N, TOKENS, NUMBERS) at time t, given what each has read."""
     assert model.ends is not None
     times = torch.full((len(noised),), t, device=noised.device)
-    x = model.ends.embed(noised, times).to(together.past[0][0].dtype)
+    entered = model.ends.embed(noised, times)
     x, _ = model.run(
-        *(x, together.positions, together.mask, together.past, together.generation),
+        *(entered.tokens.to(together.past[0][0].dtype), together.positions, together.mask),
+        *(together.past, together.generation),
         keep=False,
     )
-    return model.ends.velocity(x, noised, times)
+    return model.ends.velocity(x, noised, times, entered)
 
 
 def _sampled(

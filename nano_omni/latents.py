@@ -1,39 +1,52 @@
 """Latents as tokens of the model: how they come in with noise on them, and what velocity comes out.
 
 The latents of a picture (CHANNELS, 8, 8) are cut into 2 x 2 places: 4 x 4 tokens of NUMBERS each, one for
-each cell that has a visual token. A token is a projection of its numbers, the time, and the cell's place.
+each cell that has a visual token. Before they are cut and after they are put together again, convolutions look
+at single places and their neighbours (as in simple diffusion, Hoogeboom et al., 2023): the model says what
+stands where, and the outlines are worked out here, from that and from the noised latents.
 
-What the model says of a token is its picture without the noise, and the velocity follows from that: noise
-has many more directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has
-little room left (Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
+What comes out is the picture without the noise, and the velocity follows from that: noise has many more
+directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has little room left
+(Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autoencoder import CHANNELS
+from .autoencoder import CHANNELS, Residual
 
 PATCH = 2
 GRID = 4
 TOKENS = GRID * GRID
 NUMBERS = CHANNELS * PATCH * PATCH
+_FINE = 64  # features of a place
 _WAVES = 64  # of the time's embedding
 _LEAST_TIME = 0.05  # from which on the noise that is left counts no more
 
 
 def patches(latents: Tensor) -> Tensor:
-    """(N, CHANNELS, 8, 8) -> (N, TOKENS, NUMBERS), row by row."""
+    """(N, C, 8, 8) -> (N, TOKENS, C * PATCH * PATCH), row by row."""
     cut = latents.unflatten(3, (GRID, PATCH)).unflatten(2, (GRID, PATCH))  # (N, C, G, P, G, P)
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 def whole(tokens: Tensor) -> Tensor:
     """`patches` turned round."""
-    cut = tokens.unflatten(2, (CHANNELS, PATCH, PATCH)).unflatten(1, (GRID, GRID))  # (N, G, G, C, P, P)
+    cut = tokens.unflatten(2, (-1, PATCH, PATCH)).unflatten(1, (GRID, GRID))  # (N, G, G, C, P, P)
     return cut.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
+class Entered(NamedTuple):
+    """Noised latents as tokens (N, TOKENS, d), and what is known of each place: fine (N, _FINE, 8, 8), time
+    (N, d)."""
+
+    tokens: Tensor
+    fine: Tensor
+    time: Tensor
 
 
 class Ends(nn.Module):
@@ -41,24 +54,39 @@ class Ends(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.enter = nn.Linear(NUMBERS, width)
         self.time = nn.Sequential(nn.Linear(2 * _WAVES, width), nn.SiLU(), nn.Linear(width, width))
         self.place = nn.Parameter(sin_cos_2d(GRID, width))
-        self.leave = nn.Linear(width, NUMBERS)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.begin = nn.Conv2d(CHANNELS, _FINE, 3, padding=1)
+        self.enter = nn.Linear(_FINE * PATCH * PATCH, width)
+        self.leave = nn.Linear(width, _FINE * PATCH * PATCH)
+        self.join = nn.Conv2d(2 * _FINE, _FINE, 3, padding=1)
+        self.times = nn.ModuleList(nn.Linear(width, _FINE) for _ in range(3))
+        self.places = nn.ModuleList(Residual(_FINE) for _ in range(3))
+        self.end = nn.Conv2d(_FINE, CHANNELS, 3, padding=1)
+        nn.init.zeros_(self.end.weight)
+        nn.init.zeros_(self.end.bias)  # pyright: ignore[reportArgumentType]
 
-    def embed(self, noised: Tensor, times: Tensor) -> Tensor:
-        """Tokens (..., TOKENS, NUMBERS) at times (...) in 0..1 -> (..., TOKENS, d)."""
+    def embed(self, noised: Tensor, times: Tensor) -> Entered:
+        """Latents (N, TOKENS, NUMBERS) at times (N,) in 0..1."""
         rate = torch.exp(torch.linspace(0, math.log(1000), _WAVES, device=times.device))
         phase = times[..., None] * rate
         waves = torch.cat([phase.sin(), phase.cos()], dim=-1).to(noised.dtype)
-        return self.enter(noised) + self.place + self.time(waves)[..., None, :]
+        time = self.time(waves)  # (N, d)
+        x = self.begin(whole(noised).contiguous(memory_format=torch.channels_last))
+        fine = self._looked(0, x, time)
+        return Entered(self.enter(patches(fine)) + self.place + time[:, None], fine, time)
 
-    def velocity(self, hidden: Tensor, noised: Tensor, times: Tensor) -> Tensor:
-        """Hidden states (..., TOKENS, d) of tokens and times as above -> (..., TOKENS, NUMBERS)."""
-        t = times[..., None, None].clamp(min=_LEAST_TIME)
-        return (noised - self.leave(hidden).float()) / t
+    def velocity(self, hidden: Tensor, noised: Tensor, times: Tensor, entered: Entered) -> Tensor:
+        """Hidden states (N, TOKENS, d) of latents that entered -> (N, TOKENS, NUMBERS)."""
+        said = whole(self.leave(hidden))
+        x = self.join(torch.cat([said.to(entered.fine.dtype), entered.fine], dim=1))
+        for k in (1, 2):
+            x = self._looked(k, x, entered.time)
+        clean = patches(self.end(x)).float()
+        return (noised - clean) / times[:, None, None].clamp(min=_LEAST_TIME)
+
+    def _looked(self, k: int, x: Tensor, time: Tensor) -> Tensor:
+        return self.places[k](x + self.times[k](time)[..., None, None])
 
 
 def sin_cos_2d(side: int, width: int) -> Tensor:

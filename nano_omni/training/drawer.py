@@ -64,7 +64,7 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(batch=4, steps=20, warmup=2, replay=5, rooms=4, check_every=10, questions=4),
-    "cpu": Recipe(batch=32, replay=6, budget=5000, check_every=4000),
+    "cpu": Recipe(batch=32, replay=12, budget=5000, check_every=4000),
 }
 
 
@@ -230,12 +230,12 @@ def leaf_losses(
     noise = torch.randn(batch * count, TOKENS, NUMBERS, generator=generator)
     each = clean.repeat_interleave(count, 0)
     moved, velocity = flow.noised(each, noise, times)
-    leaves = model.ends.embed(moved, times).unflatten(0, (batch, count))
-    leaves = leaves.flatten(1, 2)  # (B, leaves TOKENS, d)
+    entered = model.ends.embed(moved, times)
+    leaves = entered.tokens.unflatten(0, (batch, count)).flatten(1, 2)  # (B, leaves TOKENS, d)
     x = torch.cat([model.embed(words), leaves], dim=1)
     x, _ = model.run(x, turn.positions, turn.mask, generation=turn.generation, keep=False)
     drawn = x[:, turn.length :].unflatten(1, (count, TOKENS)).flatten(0, 1)
-    drawn = model.ends.velocity(drawn, moved, times).unflatten(0, (batch, count))
+    drawn = model.ends.velocity(drawn, moved, times, entered).unflatten(0, (batch, count))
     weight = 1 + (recipe.objects - 1) * cells(some.objects)
     weight = (weight / weight.mean()).expand(-1, -1, NUMBERS)
     if counts is not None:

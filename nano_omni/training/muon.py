@@ -68,6 +68,6 @@ def split_parameters(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[st
     """(matrices for Muon, the rest for AdamW), by name. Embedding, heads and first convolution: the rest."""
     matrices, rest = {}, {}
     for name, p in model.named_parameters():
-        inner = name.startswith(("blocks.", "stem.")) and name != "stem.halve.0.weight"
+        inner = name.startswith(("blocks.", "stem.", "ends.places.")) and name != "stem.halve.0.weight"
         (matrices if p.dim() >= 2 and inner else rest)[name] = p
     return matrices, rest

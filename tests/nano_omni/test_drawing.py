@@ -75,10 +75,11 @@ def test_sampling_sees_what_a_full_pass_sees(model, told, some):
         ):
             chain = [Segment("text", len(words)), Segment("noised", TOKENS, 0)]
             time = torch.tensor([0.6])
-            embedded = torch.cat([model.embed(words)[None], model.ends.embed(x[row : row + 1], time)], 1)
+            entered = model.ends.embed(x[row : row + 1], time)
+            embedded = torch.cat([model.embed(words)[None], entered.tokens], 1)
             mask = attention_mask(chain)
             hidden, _ = model.run(embedded, positions(chain), mask, generation=generation(chain))
-            full = model.ends.velocity(hidden[:, len(words) :], x[row : row + 1], time)
+            full = model.ends.velocity(hidden[:, len(words) :], x[row : row + 1], time, entered)
             torch.testing.assert_close(cached[row], full[0], rtol=0, atol=1e-4)
 
 

@@ -122,7 +122,7 @@ def test_what_is_learned_of_pictures_leaves_answering_to_the_old_expert(start, a
     for name, p in run.model.named_parameters():
         if name in before:
             assert torch.equal(before[name], p), name
-    assert any(p.any() for name, p in run.model.named_parameters() if name.startswith("ends.leave"))
+    assert any(p.any() for name, p in run.model.named_parameters() if name.startswith("ends.end"))
 
 
 def test_the_command_writes_weights_that_draw(start, ahead, tmp_path):
