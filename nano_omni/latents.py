@@ -1,13 +1,13 @@
 """Latents as tokens of the model: how they come in with noise on them, and what velocity comes out.
 
 The latents of a picture (CHANNELS, 8, 8) are cut into 2 x 2 places: 4 x 4 tokens of NUMBERS each, one for
-each cell that has a visual token. Before they are cut and after they are put together again, convolutions look
-at single places and their neighbours (as in simple diffusion, Hoogeboom et al., 2023): the model says what
-stands where, and the outlines are worked out here, from that and from the noised latents.
+each cell that has a visual token. Before they are cut and after they are put together again, convolutions
+look at single places and their neighbours (as in simple diffusion, Hoogeboom et al., 2023): the model says
+what stands where, and the outlines are worked out here, from that and from the noised latents.
 
 What comes out is the picture without the noise, and the velocity follows from that: noise has many more
-directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has little room left
-(Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
+directions than pictures of rooms have, and a small model that has to say it, as BAGEL does, has little room
+left (Li and He, 2025, "Back to Basics: Let Denoising Generative Models Denoise").
 """
 
 import math
