@@ -1,6 +1,9 @@
 """Before torch is imported anywhere: the models of these tests are so small that threads only wait for each
 other, and on one thread their sums are the same on every machine.
 
+Nobody's terminal: readline, which pytest imports, tells every process started after it how wide one is, and
+`os.environ` does not know. Nobody's modules: tests write some of the same name, and run in any order.
+
 Modules that were imported stay to the end. The garbage collector, which would look through those of torch
 and transformers at every full collection, a quarter of the time that some files take, leaves them alone.
 """
@@ -12,6 +15,9 @@ import sys
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(size, None)
+    os.unsetenv(size)
 
 MANY = 300
 """New modules that are worth a collection."""
@@ -25,8 +31,24 @@ def leave_alone(config):
     config.stash[left_alone] = len(sys.modules)
 
 
-def pytest_collection_finish(session):
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    gc.disable()
+    outcome = yield
+    gc.enable()
     leave_alone(session.config)
+    return outcome
+
+
+@pytest.fixture(autouse=True)
+def nobodys_modules(tmp_path_factory):
+    """What a test imported from a folder of its own is forgotten."""
+    before, ours = set(sys.modules), str(tmp_path_factory.getbasetemp())
+    yield
+    for name in sys.modules.keys() - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(ours):
+            del sys.modules[name]
+    sys.path[:] = [path for path in sys.path if not str(path).startswith(ours)]
 
 
 @pytest.hookimpl(wrapper=True)
