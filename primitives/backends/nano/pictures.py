@@ -132,17 +132,19 @@ class Pictures:
         return [VisualTokens(one, CODEBOOK, CODES, (GRID, GRID)) for one in ids]
 
     def draw(self, asked: Sequence[Wanted], seeds: Sequence[int]) -> list[Image]:
-        """Pictures of 64 x 64 pixels. Those with visual tokens are drawn together, and those without."""
+        """Pictures of 64 x 64 pixels. Where visual tokens guide, those that have some are drawn together, and
+        those that have none."""
         from nano_omni import plans
         from nano_omni.drawing import draw, seen
 
         drawn: list[Any] = [None] * len(asked)
-        with_tokens = [any(rolled for rolled, _ in one.contexts) for one in asked]
-        for rolled in dict.fromkeys(with_tokens):
-            of = [i for i, own in enumerate(with_tokens) if own == rolled]
+        led = self.sampling.guidance.image != 1
+        by_tokens = [led and any(rolled for rolled, _ in one.contexts) for one in asked]
+        for rolled in dict.fromkeys(by_tokens):
+            of = [i for i, own in enumerate(by_tokens) if own == rolled]
             some = [asked[i] for i in of]
-            nothing = [replace(one, prompt=list(plans.EMPTY), contexts=_only(one, True)) for one in some]
-            unseen = [replace(one, contexts=_only(one, False)) for one in some] if rolled else None
+            nothing = [Wanted(list(plans.EMPTY))] * len(some)
+            unseen = [replace(one, contexts=_words_only(one)) for one in some] if rolled else None
             guidance = self.sampling.guidance
             if not rolled:  # there is no picture to be led by
                 guidance = replace(guidance, image=1.0)
@@ -170,5 +172,5 @@ class Pictures:
         return nodes
 
 
-def _only(one: Wanted, rolled: bool) -> list[tuple[bool, list[int]]]:
-    return [context for context in one.contexts if context[0] is rolled]
+def _words_only(one: Wanted) -> list[tuple[bool, list[int]]]:
+    return [context for context in one.contexts if not context[0]]
