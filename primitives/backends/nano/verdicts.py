@@ -31,12 +31,12 @@ def about() -> str:
     from nano_omni.verifier import measured
 
     held = measured()
-    few, wrong = held["right, up to four objects"], held["wrong"]
+    wrong = held["wrong"]
     least = min(wrong, key=lambda name: wrong[name]["share"])
     return (
-        f"The verifier passes {_percent(few)} of true renders of up to four objects,"
-        f" {_percent(held['right'])} of up to six, and refuses {_percent(held['wrong, all'])} of those with"
-        f" one thing wrong (least: {least}, {_percent(wrong[least])})"
+        f"The verifier passes {_percent(held['right'])} of true renders, and refuses"
+        f" {_percent(held['wrong, all'])} of those with one thing wrong (least: {least},"
+        f" {_percent(wrong[least])})"
     )
 
 
