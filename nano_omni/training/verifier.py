@@ -187,6 +187,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--redraw", action="store_true", help="show some pictures through the autoencoder")
     parser.add_argument("--out", type=Path, default=FILE)
     asked = parser.parse_args(arguments)
+    if min(asked.steps, asked.closer_steps, asked.batch, asked.closer_batch, asked.closer_seconds) <= 0:
+        parser.error("steps, batches and seconds must be above 0")
 
     def say(line: str) -> None:
         print(line, flush=True)

@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", type=Path, default=FILE)
     parser.add_argument("--pictures", type=int, default=3000)
-    parser.add_argument("--redraw", action="store_true", help="also show pictures through the autoencoder")
+    parser.add_argument("--redraw", action="store_true", help="also measure through the autoencoder")
     asked = parser.parse_args(arguments)
     file = asked.weights.with_suffix(".json")
     before = json.loads(file.read_text()) if file.is_file() else {}

@@ -31,13 +31,15 @@ def about() -> str:
     from nano_omni.verifier import measured
 
     held = measured()
-    wrong = held["wrong"]
+    wrong, redrawn = held["wrong"], held.get("right, through the autoencoder")
     least = min(wrong, key=lambda name: wrong[name]["share"])
-    return (
-        f"The verifier passes {_percent(held['right'])} of true renders, and refuses"
-        f" {_percent(held['wrong, all'])} of those with one thing wrong (least: {least},"
-        f" {_percent(wrong[least])})"
-    )
+    words = f"The verifier passes {_percent(held['right'])} of true renders"
+    if redrawn is not None:
+        words += f", {_percent(redrawn)} of them through the autoencoder,"
+    words += f" and refuses {_percent(held['wrong, all'])} of those with one thing wrong"
+    if wrong[least]["share"] < 100:
+        words += f" (least: {least}, {_percent(wrong[least])})"
+    return words
 
 
 @with_parts(*PARTS, about=about)
