@@ -145,7 +145,7 @@ def measure(judge_: Verifier, count: int = 3000, redrawn: Callable[[Tensor], Ten
         ),
     }
     generator = torch.Generator().manual_seed(1)
-    changes = {"spoiled": lambda pictures: spoil(pictures, generator)}
+    changes: dict[str, Callable[[Tensor], Tensor]] = {"spoiled": lambda pictures: spoil(pictures, generator)}
     if redrawn is not None:
         changes["through the autoencoder"] = redrawn
     for name, change in changes.items():
