@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .residual import Residual
 from .world.camera import HEIGHT, PITCH
 from .world.scene import SHAPES
 
@@ -15,19 +16,6 @@ BELOW = 0.2
 PLANES = 6  # of a cut-out
 _WIDTHS = (64, 128)
 _MIDDLING = 2.5  # metres
-
-
-class Residual(nn.Module):
-    """x + what two convolutions of the same width make of it; at first nothing."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.gelu(self.first(self.norm(x))))
 
 
 def cut_out(pictures: Tensor, which: Tensor, bearing: Tensor, distance: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .closer import Outline, Residual, cut_out
+from .closer import Outline, cut_out
+from .residual import Residual
 from .world.camera import PITCH
 from .world.prompts import Composition, Found, Verdict, judge
 from .world.prompts.chances import Maybe, chances
