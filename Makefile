@@ -4,8 +4,12 @@
 PYTHON ?= python3 python3.11 python3.12 python3.13 python3.14
 # More words for pip, such as PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch without CUDA.
 PIP_ARGS ?=
-# More words for pytest, such as ARGS="-k workspace -x".
+# More words for pytest, such as ARGS="-k workspace -x". Without any, all tests run in several processes; with some,
+# in one, which starts sooner and can hold a debugger. ARGS='$(WORKERS) -m "not slow"' asks for several again.
 ARGS ?=
+# A process for each core, four at most, for each takes up to 2 GB. One that has run out of tests takes half of what
+# another has left, so tests of one file, which share its checkpoints, mostly stay together.
+WORKERS ?= -n logical --maxprocesses 4 --dist worksteal
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -30,7 +34,7 @@ run: .venv/.installed-run  ## install what is needed, then unroll a camera's mot
 	    --calls camera_pose_estimate,novel_view_synthesis:sides,text_think
 
 test: .venv/.installed-dev  ## install the development tools and run the tests (ARGS="-k name" for some)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(or $(strip $(ARGS)),$(WORKERS))
 
 check: .venv/.installed-dev  ## lint (ruff), types (pyright), who imports whom (import-linter)
 	@status=0; \

@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from .residual import Residual
 
 FILE = Path(__file__).with_name("autoencoder.safetensors")
 CHANNELS = 16
@@ -23,17 +24,6 @@ _UNCHANGED, _CHANGED = (
     8 / 255,
     32 / 255,
 )  # differences of a channel that no pixel, and all of it, is redrawn for
-
-
-class Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.gelu(self.first(self.norm(x))))
 
 
 class Autoencoder(nn.Module):

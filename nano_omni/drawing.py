@@ -2,12 +2,13 @@
 
     reader = Reader(model)
     nodes = reader.begin([plans.prompt(parse("two red cones left of a blue box"))])
-    pictures = draw(model, [seen(node) for node in nodes], [nothing(reader)], None, seeds=[0])
+    nothing = reader.begin([plans.EMPTY])
+    pictures = draw(model, [seen(nodes[0])], [seen(nothing[0])], None, seeds=[0])
 
 A picture drawn from a photo has read it twice, as understanding sees it and as clean latents
 (`Reader.read_latents`), and has its latents beside its own at every step: see `latents.Ends`.
 
-The branches of guidance, with all contexts, without words, without pictures, stand side by side in one
+The branches of guidance, with all contexts, with none, without visual tokens, stand side by side in one
 batch, each with a past of its own and padded to the longest. A sample's noise is keyed by its seed, so that
 its picture does not depend on what else is drawn with it (but for the last bits of floating point).
 """
@@ -108,8 +109,8 @@ def drawn_latents(
 ) -> Tensor:
     """Latents (B, TOKENS, NUMBERS) of the pictures of what B samples were told.
 
-    without_words, without_pictures: what each has read but for words (prompt, thoughts), or but for visual
-    tokens; they may be None where the guidance on text, or on pictures, is 1. source: the photos, where
+    without_words, without_pictures: what is read where nothing is asked for, or all but the visual tokens;
+    they may be None where the guidance on text, or on pictures, is 1. source: the photos, where
     pictures are drawn from photos. shown: as in `draw`, with latents.
 
     Raises ValueError for weights without a generation expert, and for guidance that lacks a companion.

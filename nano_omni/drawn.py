@@ -52,15 +52,13 @@ def drawn(
             nodes = reader.read(nodes, rolled.tolist())
         else:
             raise ValueError(f"no row is called {row!r}")
-    nothing = reader.begin([plans.EMPTY] * count)
-    without_pictures = None
+    free = [seen(node) for node in reader.begin([plans.EMPTY] * count)]
+    told, unseen = [seen(node) for node in nodes], None
     if rolled is None:
         sampling = replace(sampling, guidance=replace(sampling.guidance, image=1.0))
-    else:
-        nothing = reader.read(nothing, rolled.tolist())
-        without_pictures = asked if thought is None else reader.read(asked, thought.tolist())
-    told, free = [seen(node) for node in nodes], [seen(node) for node in nothing]
-    unseen = None if without_pictures is None else [seen(node) for node in without_pictures]
+    elif sampling.guidance.image != 1:
+        without = asked if thought is None else reader.read(asked, thought.tolist())
+        unseen = [seen(node) for node in without]
     return draw(reader.model, told, free, unseen, seeds, sampling), thought, rolled
 
 

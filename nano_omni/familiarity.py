@@ -77,7 +77,8 @@ def load(folder: Path) -> Familiarity:
 def _looks(model: NanoOmni, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
     """Photos (B, 2, 3, S, S) by batches -> features (N, 2, d) and seen (N, C)."""
     reader = Reader(model, max_bytes=0)
-    looks = [node.look for photos in batches for node in reader.look(list(photos))]
+    nodes = (node for photos in batches for node in reader.look(list(photos)))
+    looks = [node.look for node in nodes if node.look is not None]
     return torch.stack([look.feature for look in looks]), torch.stack([look.seen for look in looks])
 
 

@@ -39,10 +39,10 @@ class Guidance:
     below 0, or for times outside 0..1.
     """
 
-    text: float = 4.0
-    image: float = 1.5
+    text: float = 5.0
+    image: float = 1.0
     least: float = 0.0
-    begin: float = 0.4
+    begin: float = 0.0
     end: float = 1.0
 
     def __post_init__(self) -> None:

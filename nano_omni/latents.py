@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autoencoder import CHANNELS, Residual
+from .autoencoder import CHANNELS
+from .residual import Residual
 
 PATCH = 2
 GRID = 4

@@ -250,11 +250,12 @@ class NanoOmni(
         """
         cos, sin = rotary(positions, self.config.width // self.config.heads, self.config.rope_base)
         now = []
+        route: Tensor | int | None = generation
         if generation is not None:
             first = int((~generation).sum())
-            generation = first if bool(generation[first:].all()) else generation
+            route = first if bool(generation[first:].all()) else generation
         for k, block in enumerate(self.blocks):
-            x, kept = block(x, cos, sin, mask, None if past is None else past[k], generation, keep)
+            x, kept = block(x, cos, sin, mask, None if past is None else past[k], route, keep)
             if kept is not None:
                 now.append(kept)
         return self.norm(x), tuple(now)

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .closer import Outline, Residual, cut_out
+from .closer import Outline, cut_out
+from .residual import Residual
 from .world.camera import PITCH
 from .world.prompts import Composition, Found, Verdict, judge
 from .world.prompts.chances import Maybe, chances
@@ -110,13 +111,14 @@ def cell_bearings() -> Tensor:
 class Limits:
     """What was measured on validation renders. least: the probability from which on an object is there;
     slope, offset: of the logit of that probability; bearing, distance: deviations of what is measured, in
-    radians and in log metres."""
+    radians and in log metres; shape: what the closer look's logits are multiplied with."""
 
     least: float = 0.5
     slope: float = 1.0
     offset: float = 0.0
     bearing: float = 0.01
     distance: float = 0.02
+    shape: float = 1.0
 
 
 class Verifier:
@@ -125,6 +127,9 @@ class Verifier:
     def __init__(self, detector: Detector, outline: Outline | None = None, limits: Limits = Limits()) -> None:
         self.detector = detector.eval()
         self.outline = None if outline is None else outline.eval()
+        for net in (self.detector, self.outline):
+            if net is not None:
+                net.to(memory_format=torch.channels_last)  # a quarter faster  # pyright: ignore[reportCallIssue]
         self.limits = limits
 
     def look(self, pictures: Tensor) -> list[list[Found]]:
@@ -178,7 +183,8 @@ class Verifier:
             which, place = (best >= LEAST).nonzero(as_tuple=True)
             if len(which):
                 cut = cut_out(pictures, which, bearing[which, place], distance[which, place])
-                shape[which, place] = self.outline(cut).softmax(-1)
+                said = (self.outline(cut) + self.outline(cut.flip(-1))) / 2  # as it is, and in a mirror
+                shape[which, place] = (self.limits.shape * said).softmax(-1)
         kinds = (colour[..., :, None] * shape[..., None, :]).flatten(2)  # (N, MOST, 32)
         columns = (best, kinds, bearing, distance)
         return [

@@ -27,9 +27,10 @@ PAPER: Schedules = {
 
 MEASURED: Schedules = {
     "spatial": [["camera_pose_estimate", "text_think"]],
+    "generation": [["text_think_long"]],
 }
 """What came out better than the paper's list where it was measured: with views as well the embedded model
-answers less well (docs/nano.md)."""
+answers less well (docs/nano.md), and with visual tokens it draws less well (docs/drawing.md)."""
 
 GEOMETRY: Schedules = {
     "pose": [["camera_pose_estimate", "describe_motion"]],

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..verifier import Limits, Verifier
-from ..world.prompts import Found, judge
+from ..world.prompts import MOST, Found, judge
 from ..world.prompts.chances import Maybe
+from ..world.scene import SHAPES
 from .spoiling import spoil
 from .verifying import BATCH, shown
 
@@ -17,13 +18,12 @@ _BEARING, _DISTANCE = 0.08, 0.2  # radians and log metres within which a candida
 
 
 def set_limits(judge_: Verifier, count: int = 3000) -> Limits:
-    """From validation renders, half of them spoiled: how its certainty is to be read, how far off
-    its bearings and distances are, and the threshold that gets most pictures wholly right."""
+    """From validation renders, half of them spoiled: how its certainties are to be read, how far off
+    its bearings and distances are, and the threshold that gets most pictures wholly right. Every fourth
+    batch is in plain paint, with up to six objects."""
     plain = Verifier(judge_.detector, judge_.outline)
-    right = [
-        shown("val", at, BATCH, texture=("plain", "bare")[k % 2])
-        for k, at in enumerate(range(0, count, BATCH))
-    ]
+    kinds = [{}, {}, {}, {"texture": "plain", "most": MOST}]
+    right = [shown("val", at, BATCH, **kinds[k % 4]) for k, at in enumerate(range(0, count, BATCH))]
     pictures = torch.cat([some.pictures for some in right])
     found = [one for some in right for one in some.found]
     generator = torch.Generator().manual_seed(0)
@@ -37,7 +37,8 @@ def set_limits(judge_: Verifier, count: int = 3000) -> Limits:
     near = [(one, true) for one, true in pairs if true is not None]
     bearing = _deviation([one.bearing - true.bearing for one, true in near])
     distance = _deviation([math.log(one.distance / true.distance) for one, true in near])
-    judges = Verifier(judge_.detector, judge_.outline, Limits(0.5, slope, offset, bearing, distance))
+    limits = Limits(0.5, slope, offset, bearing, distance, _sharpness(near))
+    judges = Verifier(judge_.detector, judge_.outline, limits)
     asked = [c for some in right for c in some.compositions]
     seen = judges.maybe(pictures)
 
@@ -84,6 +85,15 @@ def _fit(logits: Tensor, there: Tensor) -> tuple[float, float]:
     optimizer.step(step)
     slope, offset = numbers.tolist()
     return slope, offset
+
+
+def _sharpness(pairs: Sequence[tuple[Maybe, Found]]) -> float:
+    """What logits of shapes are to be multiplied with, so that they are probabilities of the true ones."""
+    kinds = torch.tensor([one.kinds for one, _ in pairs]).view(len(pairs), -1, len(SHAPES))
+    logits = kinds.sum(1).clamp(min=1e-9).log()
+    true = torch.tensor([other.kind % len(SHAPES) for _, other in pairs])
+    tried = [k / 20 for k in range(4, 41)]
+    return min(tried, key=lambda k: torch.nn.functional.cross_entropy(k * logits, true).item())
 
 
 def _deviation(errors: Sequence[float]) -> float:

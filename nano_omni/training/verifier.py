@@ -1,32 +1,34 @@
-"""Train the verifier: `python -m nano_omni.training.verifier` (a quarter of an hour on one core).
+"""Train the verifier: `python -m nano_omni.training.verifier` (half an hour on one core).
 
 Pictures are true renders: rooms that show prompts, with one to six objects, and ordinary rooms, in plain and
 bare paint; a part of them spoiled a little (blurred, noisy, another light, through the autoencoder), so that
-what is drawn nearly right is read right. Then thresholds are set on validation renders, and both kinds of
-error are counted on test renders. Writes `nano_omni/verifier.safetensors`, verifier.json with what was
-measured, and verifier.csv, the losses on the way.
+what is drawn nearly right is read right. The detector is trained here, its closer look in `closer`. Then
+thresholds are set on validation renders, and both kinds of error are counted on test renders. Writes
+`nano_omni/verifier.safetensors`, verifier.json with what was measured, and verifier.csv, the losses on the
+way.
 """
 
 import argparse
 import csv
 import json
-import time
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..closer import Outline, cut_out
 from ..data import split_seeds
 from ..verifier import BEARING, CELL, CELLS, DISTANCE, FILE, SIDE, Detector, Maps, Verifier, load
 from ..world import camera, prompts
 from ..world.render import render
-from ..world.scene import SHAPES, Scene, sample_scenes
+from ..world.scene import Scene, sample_scenes
 from ..world.sight import angle, level_frame, visibility
 from ..world.viewpoints import aimed
+from .closer import train_outline
+from .descent import Say, descend
 from .muon import Muon
 from .spoiling import redrawing, spoil
 
@@ -34,9 +36,6 @@ LEAST_SEEN = 6 / SIDE**2  # of the picture; what shows less is neither asked for
 STAGED = 7 / 8  # of the pictures; the others are ordinary rooms
 FIRST = 1 << 54  # of the training rooms: nothing else comes to those
 AROUND = 0.1  # what a cell next to a middle counts
-EASY = 0.3
-OFF = 0.008, 0.03  # radians and log metres that the detector may be off
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -157,78 +156,19 @@ def train(
     torch.manual_seed(seed)
     detector = Detector().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def wrong(true: Labels, pictures: Tensor) -> dict[str, Tensor]:
+    source = batches(batch, several, compiled)
+    generator = torch.Generator().manual_seed(seed)
+
+    def wrong() -> dict[str, Tensor]:
+        true = next(source)
+        pictures = spoil(true.pictures, generator, redrawn)
         return losses(detector(pictures.contiguous(memory_format=torch.channels_last)), true)
 
-    source = batches(batch, several, compiled)
-    return detector.eval(), _descend(detector, wrong, source, steps, seed, redrawn, say, every)
-
-
-def train_outline(
-    outline: Outline,
-    steps: int,
-    batch: int,
-    seed: int = 0,
-    compiled: bool = True,
-    redrawn: Callable[[Tensor], Tensor] | None = None,
-    say: Say = print,
-    several: int = 512,
-    every: int = 50,
-) -> tuple[Outline, list[dict[str, float]]]:
-    """The closer look, or more of it, at the objects of `batch` pictures a step, as far off as the detector
-    may place them; of cones and spheres, which are soon told apart, at EASY of them. Other arguments as of
-    `train`; each seed has pictures of its own."""
-    torch.manual_seed(seed)
-    outline = outline.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    hard = torch.tensor([SHAPES.index("box"), SHAPES.index("cylinder")])
-
-    def wrong(true: Labels, pictures: Tensor) -> dict[str, Tensor]:
-        lot = torch.rand(true.middle.shape) < EASY
-        looked = (true.middle > 0) & (torch.isin(true.shape, hard) | lot)
-        which, row, column = looked.nonzero(as_tuple=True)
-        bearing, log_distance = (of[which, row, column] for of in (true.bearing, true.log_distance))
-        bearing = bearing + OFF[0] * torch.randn_like(bearing)
-        distance = (log_distance + OFF[1] * torch.randn_like(bearing)).exp()
-        cut = cut_out(pictures, which, bearing, distance).contiguous(memory_format=torch.channels_last)
-        return {"shape": F.cross_entropy(outline(cut), true.shape[which, row, column])}
-
-    source = batches(batch, several, compiled, start=(1 + seed) << 30)
-    return outline.eval(), _descend(outline, wrong, source, steps, seed, redrawn, say, every)
-
-
-def _descend(
-    net: nn.Module,
-    wrong: Callable[[Labels, Tensor], dict[str, Tensor]],
-    source: Iterator[Labels],
-    steps: int,
-    seed: int,
-    redrawn: Callable[[Tensor], Tensor] | None,
-    say: Say,
-    every: int,
-) -> list[dict[str, float]]:
-    """Minimise the sum of what is wrong, and return it as it was every so many steps."""
     inner, rest = [], []
-    for name, p in net.named_parameters():
+    for name, p in detector.named_parameters():
         (inner if p.dim() > 1 and not name.startswith(("enter", "leave")) else rest).append(p)
     optimizers = Muon(inner, lr=0.01), torch.optim.AdamW(rest, lr=3e-3, weight_decay=0.0)
-    rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    generator = torch.Generator().manual_seed(seed)
-    begun, curve = time.monotonic(), []
-    for step in range(steps):
-        true = next(source)
-        found = wrong(true, spoil(true.pictures, generator, redrawn))
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        torch.stack(list(found.values())).sum().backward()
-        share = min(1.0, (step + 1) / 50, 2 * (1 - step / steps))
-        for optimizer, rate in zip(optimizers, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * share
-            optimizer.step()
-        if step % every == every - 1:
-            curve.append({"step": step + 1, "seconds": round(time.monotonic() - begun, 1)})
-            curve[-1] |= {name: round(value.item(), 4) for name, value in found.items()}
-            say("  ".join(f"{name} {value:g}" for name, value in curve[-1].items()))
-    return curve
+    return detector.eval(), descend(optimizers, wrong, steps, say, every)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -237,14 +177,18 @@ def main(arguments: list[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=1800, help="of the detector")
-    parser.add_argument("--closer-steps", type=int, default=500, help="of its closer look")
-    parser.add_argument("--closer-only", action="store_true", help="go on with the closer look of --out")
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--closer-steps", type=int, default=4000, help="of its closer look")
+    parser.add_argument("--closer-seconds", type=float, default=math.inf, help="of it, at most")
+    parser.add_argument("--closer-only", action="store_true", help="the detector of --out, and a new look")
+    parser.add_argument("--batch", type=int, default=48, help="pictures a step of the detector")
+    parser.add_argument("--closer-batch", type=int, default=96, help="objects a step of its closer look")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     parser.add_argument("--redraw", action="store_true", help="show some pictures through the autoencoder")
     parser.add_argument("--out", type=Path, default=FILE)
     asked = parser.parse_args(arguments)
+    if min(asked.steps, asked.closer_steps, asked.batch, asked.closer_batch, asked.closer_seconds) <= 0:
+        parser.error("steps, batches and seconds must be above 0")
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -253,17 +197,16 @@ def main(arguments: list[str] | None = None) -> None:
     how = {"seed": asked.seed, "compiled": not asked.eager, "redrawn": redrawn, "say": say}
     curves = asked.out.with_suffix(".csv")
     if asked.closer_only:
-        before = load(asked.out)
-        detector, outline = before.detector, before.outline or Outline()
+        detector = load(asked.out).detector
         with open(curves, newline="") as file:
-            lines = list(csv.DictReader(file))
+            lines = [line for line in csv.DictReader(file) if line["net"] == "detector"]
     else:
         detector, curve = train(asked.steps, asked.batch, **how)
         lines = [{"net": "detector", **line} for line in curve]
         Verifier(detector).save(asked.out)
-        torch.manual_seed(asked.seed)
-        outline = Outline()
-    outline, curve = train_outline(outline, asked.closer_steps, asked.batch, **how)
+    outline, curve = train_outline(
+        asked.closer_steps, asked.closer_batch, seconds=asked.closer_seconds, **how
+    )
     lines += [{"net": "closer look", **line} for line in curve]
     with open(curves, "w", newline="") as file:
         table = csv.DictWriter(file, list(lines[0]), restval="", lineterminator="\n")
@@ -273,7 +216,8 @@ def main(arguments: list[str] | None = None) -> None:
     judge.limits = set_limits(judge)
     judge.save(asked.out)
     report = measure(judge, redrawn=redrawn)
-    report["training"] = {name: getattr(asked, name) for name in ("steps", "closer_steps", "batch", "seed")}
+    report["training"] = {name: getattr(asked, name) for name in ("steps", "batch", "closer_batch", "seed")}
+    report["training"]["closer_steps"] = curve[-1]["step"]
     report["parameters"] = sum(p.numel() for net in (detector, outline) for p in net.parameters())
     asked.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
     say(json.dumps(report, indent=1))

@@ -10,7 +10,7 @@ picture of another prompt.
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -46,13 +46,13 @@ class Shown:
 
 
 @torch.no_grad()
-def shown(split: str, start: int, count: int, wrong: Wrong | None = None, texture: str = "plain") -> Shown:
-    """Pictures for the prompts of `count` seeds, right or wrong in one way; those that cannot be so wrong, or
-    whose objects found no place, are left out. Every other prompt has up to four objects, or up to six."""
+def shown(
+    split: str, start: int, count: int, wrong: Wrong | None = None, texture: str = "bare", most: int = 4
+) -> Shown:
+    """Pictures for the prompts of `count` seeds with up to `most` objects, right or wrong in one way; those
+    that cannot be so wrong, or whose objects found no place, are left out."""
     seeds = split_seeds(split, start, count)
-    asked = [
-        (few, many)[i % 2] for i, (few, many) in enumerate(zip(draw(seeds), draw(seeds, MOST), strict=True))
-    ]
+    asked = draw(seeds, most)
     staged, kept = _staged(asked, seeds, wrong, texture)
     views = render(staged.scene, staged.c2w, intrinsics(SIDE, SIDE), SIDE, SIDE)
     pictures = to_uint8(views.images[:, 0]).permute(0, 3, 1, 2)
@@ -122,54 +122,70 @@ def _changed(staged: Staged, lots: Sequence[int], wrong: Wrong) -> Staged:
 
 
 def measure(judge_: Verifier, count: int = 3000, redrawn: Callable[[Tensor], Tensor] | None = None) -> dict:
-    """On test renders: shares of pictures judged rightly, in percent, with 95 % intervals (Wilson). `right`:
-    shown as asked, and said so; `wrong`: one thing wrong, and said so; `exact`: every atom and the number of
-    extras as they are. redrawn: see `training.verifier.train`."""
+    """On test renders, in bare paint and of up to four objects where nothing else is said: shares of pictures
+    judged rightly, in percent, with 95 % intervals (Wilson). `right`: shown as asked, and said so; `wrong`:
+    one thing wrong, and said so; `exact`: every atom and the number of extras as they are. redrawn: see
+    `training.verifier.train`."""
     clean = _all("test", count)
-    truths = clean.verdicts
-    said = judge_.verdicts(clean.pictures, clean.compositions)
+    said, sure = _judged(judge_, clean)
     right = [verdict.success for verdict in said]
     sizes = [sum(group.count for group in c.groups) for c in clean.compositions]
     report = {
         "right": share(right),
-        "right, up to four objects": share(
-            [one for one, size in zip(right, sizes, strict=True) if size <= 4]
-        ),
         "right, by number of objects": {
             str(n): share([one for one, size in zip(right, sizes, strict=True) if size == n])
             for n in sorted(set(sizes))
         },
-        "atoms": _atoms(clean.compositions, said, truths),
+        "atoms": _atoms(clean.compositions, said, clean.verdicts),
         "no extras seen": share([not verdict.extras for verdict in said]),
+        "right, up to six objects": _passed(judge_, _all("test", count // 2, most=MOST)),
+        "right, plain paint": _passed(judge_, _all("test", count // 2, texture="plain")),
+        "right, plain paint, up to six objects": _passed(
+            judge_, _all("test", count // 2, texture="plain", most=MOST)
+        ),
     }
     generator = torch.Generator().manual_seed(1)
-    for name, how in (("spoiled", None), ("through the autoencoder", redrawn)):
-        if name == "spoiled" or how is not None:
-            floats = clean.pictures.float() / 255
-            changed = spoil(floats, generator) if how is None else how(floats)
-            verdicts = judge_.verdicts((changed * 255).round().to(torch.uint8), clean.compositions)
-            report[f"right, {name}"] = share([verdict.success for verdict in verdicts])
-    bare = _all("test", count // 3, texture="bare")
-    report["right, bare paint"] = share(
-        [verdict.success for verdict in judge_.verdicts(bare.pictures, bare.compositions)]
-    )
-    report["TIFA-GM, right"] = _tifa(judge_, clean)
+    changes: dict[str, Callable[[Tensor], Tensor]] = {"spoiled": lambda pictures: spoil(pictures, generator)}
+    if redrawn is not None:
+        changes["through the autoencoder"] = redrawn
+    for name, change in changes.items():
+        report[f"right, {name}"] = _passed(judge_, _after(clean, change))
+    report["TIFA-GM, right"] = _tifa(sure)
     refused: dict[str, list[bool]] = {}
+    redrawn_refused: list[bool] = []
     report["wrong"], report["wrong, exact"], report["TIFA-GM, wrong"] = {}, {}, {}
     for wrong in get_args(Wrong):
         some = _all("test", count // 3, wrong)
-        verdicts = judge_.verdicts(some.pictures, some.compositions)
+        verdicts, sure = _judged(judge_, some)
         refused[wrong] = [not verdict.success for verdict in verdicts]
         report["wrong"][wrong] = share(refused[wrong])
         exact = [a == b for a, b in zip(verdicts, some.verdicts, strict=True)]
         report["wrong, exact"][wrong] = share(exact)
-        report["TIFA-GM, wrong"][wrong] = _tifa(judge_, some)
+        report["TIFA-GM, wrong"][wrong] = _tifa(sure)
+        if redrawn is not None:
+            again = _after(some, redrawn)
+            redrawn_refused += [
+                not verdict.success for verdict in judge_.verdicts(again.pictures, again.compositions)
+            ]
     report["wrong, all"] = share([one for some in refused.values() for one in some])
+    if redrawn is not None:
+        report["wrong, all, through the autoencoder"] = share(redrawn_refused)
     return report | {"limits": {name: round(value, 4) for name, value in vars(judge_.limits).items()}}
 
 
-def _all(split: str, count: int, wrong: Wrong | None = None, texture: str = "plain") -> Shown:
-    parts = list(_parts(split, count, wrong, texture))
+def _passed(judge_: Verifier, some: Shown) -> dict[str, float | int]:
+    return share([verdict.success for verdict in judge_.verdicts(some.pictures, some.compositions)])
+
+
+def _after(some: Shown, change: Callable[[Tensor], Tensor]) -> Shown:
+    """With other pictures: of floats (N, 3, SIDE, SIDE) in 0..1, as many floats."""
+    parts = [(change(part.float() / 255) * 255).round() for part in some.pictures.split(BATCH)]
+    return replace(some, pictures=torch.cat(parts).to(torch.uint8))
+
+
+def _all(split: str, count: int, wrong: Wrong | None = None, **how) -> Shown:
+    """Drawn BATCH at a time; how: see `shown`."""
+    parts = [shown(split, at, min(BATCH, count - at), wrong, **how) for at in range(0, count, BATCH)]
     return Shown(
         [c for part in parts for c in part.compositions],
         torch.cat([part.pictures for part in parts]),
@@ -177,14 +193,13 @@ def _all(split: str, count: int, wrong: Wrong | None = None, texture: str = "pla
     )
 
 
-def _parts(split: str, count: int, wrong: Wrong | None, texture: str) -> Iterator[Shown]:
-    for at in range(0, count, BATCH):
-        yield shown(split, at, min(BATCH, count - at), wrong, texture)
+def _judged(judge_: Verifier, some: Shown) -> tuple[list[Verdict], list[tuple[float, ...]]]:
+    both = judge_.judged(some.pictures, some.compositions)
+    return [verdict for verdict, _ in both], [sure for _, sure in both]
 
 
-def _tifa(judge_: Verifier, some: Shown) -> float:
+def _tifa(sure: Sequence[Sequence[float]]) -> float:
     """100 x the mean over pictures of the geometric mean of the probabilities of their atoms."""
-    sure = judge_.chances(some.pictures, some.compositions)
     means = [math.exp(sum(math.log(max(p, 1e-12)) for p in each) / len(each)) for each in sure]
     return round(100 * sum(means) / len(means), 2)
 
@@ -218,7 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", type=Path, default=FILE)
     parser.add_argument("--pictures", type=int, default=3000)
-    parser.add_argument("--redraw", action="store_true", help="also show pictures through the autoencoder")
+    parser.add_argument("--redraw", action="store_true", help="also measure through the autoencoder")
     asked = parser.parse_args(arguments)
     file = asked.weights.with_suffix(".json")
     before = json.loads(file.read_text()) if file.is_file() else {}

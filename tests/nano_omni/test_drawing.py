@@ -114,7 +114,8 @@ def test_guidance_leads_away_from_its_companions(model, told, held):
     with pytest.raises(ValueError, match="guidance on text"):
         draw(model, pasts, None, None, [1] * 4, led, held=held)
     with pytest.raises(ValueError, match="guidance on pictures"):
-        draw(model, pasts, nothing, None, [1] * 4, Sampling(steps=1), held=held)
+        both = Sampling(steps=1, guidance=Guidance(image=1.5))
+        draw(model, pasts, nothing, None, [1] * 4, both, held=held)
 
 
 def test_every_step_is_shown(model, told, held):

@@ -51,7 +51,7 @@ def test_guidance_is_what_the_formula_says():
     v, no_text, no_image = (torch.randn(2, 4, generator=torch.Generator().manual_seed(k)) for k in range(3))
     off = Guidance(1.0, 1.0)
     assert guided(v, None, None, off, 0.9) is v
-    free = Guidance(3.0, 2.0, least=0.0)
+    free = Guidance(3.0, 2.0, least=0.0, begin=0.4)
     text = no_text + 3 * (v - no_text)
     both = no_image + 2 * (text - no_image)
     share = (v.norm(dim=1) / both.norm(dim=1)).clamp(max=1)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -18,6 +19,14 @@ from nano_omni.training.run import main, train
 from nano_omni.training.trainer import Trainer
 
 TINY, CPU = CONFIGS["tiny"], torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """The questions held out are the same for every run here: they are drawn for the first and kept."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("nano_omni.training.trainer.collect", cache(collect))
+        yield
 
 
 def trainer(**changes) -> Trainer:

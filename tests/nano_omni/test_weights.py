@@ -17,11 +17,15 @@ def shipped():
     return load(Nano().folder)
 
 
+ROWS = ("direct", "pose + thinking", "caption", "views")
+ROWS += ("oracle pose + thinking", "shuffled pose + thinking", "blank photos")
+
+
 @pytest.fixture(scope="module")
 def unrolled(shipped):
     """Questions of three hops: what is answered by each context, and how much that was written is so."""
     held = collect(shipped.config, "test", 200, torch.device("cpu"), forms=(3,), draw=512)[3]
-    logits, written = unroll(shipped, held, 3)
+    logits, written = unroll(shipped, held, 3, ROWS)
     right = held.asked[3].choice
     answers = {row: (said.argmax(-1) == right).float().mean().item() for row, said in logits.items()}
     return answers, judge(written, held, 3)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.confidence import ConfidencePolicy
@@ -129,6 +129,7 @@ def test_logs_that_cannot_be_fitted_are_refused(entropies, actions, gains):
         ConfidencePolicy.fit(entropies, actions, gains)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 3), st.sampled_from("abc"), st.floats(-1, 1)), min_size=1, max_size=40),
     st.integers(1, 6),

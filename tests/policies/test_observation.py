@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.embedding import of_value, of_words, squashed
@@ -191,6 +191,7 @@ def test_a_tensor_is_embedded_like_an_array():
     np.testing.assert_allclose(of_value(DepthMap(torch.from_numpy(depth)), 16), of_value(DepthMap(depth), 16))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.integers(1, 64))
 def test_any_words_have_an_embedding_of_length_at_most_their_root(text, size):
     numbers = of_words(text, size)

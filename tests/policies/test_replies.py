@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.replies import named
@@ -68,6 +68,7 @@ def test_what_a_reply_names(reply, expected):
     assert named(reply, NAMES) == expected
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.text(max_size=40))
 def test_nonsense_names_only_what_there_is_and_each_once(before, after):
     for reply in (before, f"{before}text_think{after}", f'{before}{{"name": {json.dumps(after)}}}'):
@@ -75,11 +76,13 @@ def test_nonsense_names_only_what_there_is_and_each_once(before, after):
         assert set(found) <= {*NAMES, "STOP"} and len(set(found)) == len(found)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(NAMES), st.text(alphabet=" \t\n`'\".", max_size=6), st.booleans())
 def test_a_name_alone_is_always_understood(name, around, loud):
     assert named(f"{around}{name.upper() if loud else name}{around[::-1]}", NAMES) == [name]
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=9),

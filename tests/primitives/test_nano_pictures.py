@@ -81,11 +81,11 @@ def test_what_it_thinks_and_rolls_out_is_in_its_own_words(nano):
 
 
 def test_what_was_read_is_not_read_again(nano):
-    """Thinking, rolling out and drawing share one past; only the companions of guidance are read beside."""
+    """Thinking, rolling out and drawing share one past; only what guidance leads away from is read beside."""
     run = executor(nano, "text_think_long", "visual_token_rollout").run(asked())
     reading = run.spent.reading
     own = 17 + 1 + 2  # the prompt, and what opens the two contexts, is all that a chain reads
-    companions = 2 + 19  # nothing, and the roll-out after nothing
+    companions = 2  # nothing
     assert reading.prefilled <= own + companions
     assert reading.reused > 0 and reading.written > 0
 

@@ -19,9 +19,9 @@ from tiny.chat_server import (
     cut,
     drip,
     error,
-    free_port,
     hang,
     hang_up,
+    held_port,
     said,
     status,
 )
@@ -116,7 +116,7 @@ def checkpoints(tmp_path_factory):
 def served(tmp_path_factory):
     server = TransformersServe(tmp_path_factory.mktemp("serve") / "log").start()
     yield server
-    server.kill()
+    server.close()
 
 
 def test_a_served_model_writes_what_it_writes_here(served, checkpoints):
@@ -422,8 +422,10 @@ def test_what_is_given_up_is_not_tried_again_by_the_engine():
 
 
 def test_a_server_that_is_away_ends_the_batch_and_not_each_sample_in_turn():
-    away = OpenAIServer(f"http://127.0.0.1:{free_port()}/v1", "small", patience=0.2, concurrency=1)
-    found = written(away, [words(str(i)) for i in range(50)])
+    with held_port() as held:
+        url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
+        away = OpenAIServer(url, "small", patience=0.2, concurrency=1)
+        found = written(away, [words(str(i)) for i in range(50)])
     assert all(isinstance(f, NoAnswer) and "Connection refused" in str(f) for f in found)
     assert len({id(f) for f in found}) == 1
 
@@ -463,7 +465,7 @@ def test_so_does_one_that_is_busy_for_all_but_not_one_that_is_for_some():
             return error(503, "busy") if body["messages"][0]["content"] == "0" else said("so")
 
         server.answer = answer
-        found = written(backend(server, patience=0.5, concurrency=2), [words(str(i % 40)) for i in range(80)])
+        found = written(backend(server, patience=1.0, concurrency=2), [words(str(i % 40)) for i in range(80)])
     assert isinstance(found[0], NoAnswer) and all(isinstance(f, Generation) for f in found[1:40])
 
 

@@ -17,20 +17,26 @@ LIMIT = 90
 """Seconds that a process may take to start."""
 
 
-def free_port():
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
+def held_port():
+    """A socket that holds a free port while it is open: whoever asks for any port is given another, whoever
+    connects to it is refused, and on Linux a server that asks for this very port gets it."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class TransformersServe:
     """`transformers serve`: any checkpoint by its folder. It can be killed, and started again as it was."""
 
     def __init__(self, log):
-        self.port, self.log, self.process = free_port(), log, None
+        self.held, self.log, self.process = held_port(), log, None
+        self.port = self.held.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def start(self):
+        if sys.platform != "linux":
+            self.held.close()
         code = "from transformers.cli.transformers import main; main()"
         words = ["serve", "--host", "127.0.0.1", "--port", str(self.port), "--device", "cpu"]
         offline = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -50,6 +56,10 @@ class TransformersServe:
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def close(self):
+        self.kill()
+        self.held.close()
 
 
 class SmallServer(ThreadingHTTPServer):

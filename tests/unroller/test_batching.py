@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import textwrap
-import time
 from collections import Counter
 
 import numpy as np
@@ -128,9 +127,11 @@ def test_an_entry_says_how_many_shared_its_batch():
 
 
 def test_a_slow_problem_holds_up_nobody():
+    taken = []
+
     @primitive(reads=("metadata",), writes=Text)
     def slow(view):
-        time.sleep(0.02)
+        taken.append(view.metadata)
         return Text("slow")
 
     think, _ = batched()
@@ -141,11 +142,10 @@ def test_a_slow_problem_holds_up_nobody():
             return Call("slow", draw=state.step) if state.step < 20 else STOP
         return "think" if state.step == 0 else STOP
 
-    began, ended = time.perf_counter(), []
-    for run in executor(think, slow, policy=chosen).map(problems(30), ordered=False):
-        ended.append((run.problem.question, time.perf_counter() - began))
-    assert ended[-1][0] == "question 0" and ended[-1][1] > 0.4
-    assert ended[-2][1] < ended[-1][1] / 2, "the others ended while it was at its first steps"
+    runs = executor(think, slow, policy=chosen).map(problems(30), ordered=False)
+    ended = [(run.problem.question, len(taken)) for run in runs]
+    assert ended[-1] == ("question 0", 20)
+    assert ended[-2][1] < 5, "the others ended while it was at its first steps"
 
 
 def test_the_fullest_queue_goes_first():

@@ -274,9 +274,9 @@ def test_a_primitive_that_hangs_is_given_up_on():
             time.sleep(30)
         return Text(str(number(view)))
 
-    runs = runs_of(a_primitive(function, timeout=0.1), 3)
+    runs = runs_of(a_primitive(function, timeout=0.5), 3)
     assert kinds(runs) == [[], ["CallTimeout"], []]
-    assert "took longer than its timeout of 0.1 s" in runs[1].faults[0].message
+    assert "took longer than its timeout of 0.5 s" in runs[1].faults[0].message
     assert runs[1].output == Text("nothing")
 
 
@@ -286,7 +286,7 @@ def test_a_batched_primitive_that_hangs_on_one_sample_keeps_the_others():
             time.sleep(30)
         return values(views)
 
-    runs = runs_of(a_primitive(function, batched=True, timeout=0.1), 4)
+    runs = runs_of(a_primitive(function, batched=True, timeout=0.5), 4)
     assert kinds(runs) == [[], [], ["CallTimeout"], []]
 
 
@@ -311,13 +311,20 @@ def test_a_timeout_does_not_change_what_goes_well_or_badly():
 
 
 def test_an_attempt_that_was_given_up_on_charges_nothing_when_it_comes_to_its_end_after_all():
+    halved, late = threading.Event(), threading.Event()
+
     def function(views):
-        time.sleep(0.6 if len(views) > 1 else 0.25)  # the batch is late, its halves are not
+        if len(views) == 1:
+            halved.set()
+        assert (late if len(views) == 1 else halved).wait(20)  # the batch ends while its halves are made
         for view in views:
             view.charge(tokens=10)
+        if len(views) == 2:
+            late.set()
         return values(views)
 
     runs = runs_of(a_primitive(function, batched=True, timeout=0.5, cost=Cost(tokens=100)), 2)
+    assert late.is_set()
     assert [r.cost for r in runs] == [Cost(tokens=10)] * 2
 
 

@@ -365,7 +365,7 @@ def test_what_was_charged_is_still_charged_after_a_resume(tmp_path):
 def test_seconds_go_on_from_where_they_were(tmp_path):
     @primitive(reads=("question",), writes=Text, stochastic=True)
     def sleepy(view):
-        time.sleep(0.05)
+        time.sleep(0.15)
         return Text("z")
 
     stop = [True]
@@ -375,7 +375,7 @@ def test_seconds_go_on_from_where_they_were(tmp_path):
             raise KeyboardInterrupt
         return Call("sleepy", draw=state.step)
 
-    options = {"policy": on, "budget": {"seconds": 0.2}}
+    options = {"policy": on, "budget": {"seconds": 0.6}}
     with executor(tmp_path, sleepy, **options) as ex, pytest.raises(KeyboardInterrupt):
         ex.run(problem())
     stop[0] = False

@@ -53,13 +53,16 @@ def finished(folder):
     return ids
 
 
-def kill_somewhere(process, chance, seconds):
-    """Kill the process at a random moment of the next `seconds` of its map, or sometimes before that; False
-    if it has ended by itself."""
+def kill_somewhere(process, folder, chance, most):
+    """Kill the process in the middle of one of the next `most` calls of its map, or sometimes before the map
+    begins; False if it has ended by itself."""
     if chance.random() < 0.15:
         time.sleep(chance.uniform(0.0, 0.5))
     elif process.stdout.readline() == "go\n":
-        time.sleep(chance.uniform(0.0, seconds))
+        last = len(computed(folder)) + chance.randrange(most)
+        while len(computed(folder)) < last and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0.0, 0.005))
     if process.poll() is not None:
         return False
     process.kill()
@@ -71,17 +74,14 @@ def test_a_map_that_is_killed_twenty_times_repeats_no_finished_call_and_ends_the
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     for folder in (unbroken, broken):
         folder.mkdir()
-    process = start(unbroken)
-    assert process.stdout.readline() == "go\n"
-    began = time.perf_counter()
-    finish(process)
-    an_eighth = (time.perf_counter() - began) / 8
+    finish(start(unbroken))
+    an_eighth = len(computed(unbroken)) // 8
     chance = random.Random(1)
     kills, progress, alive = 0, 0, True
     while alive and kills < KILLS:
         known, made = finished(broken), len(computed(broken))
         process = start(broken)
-        alive = kill_somewhere(process, chance, an_eighth)
+        alive = kill_somewhere(process, broken, chance, an_eighth)
         kills += alive
         again = known & set(computed(broken)[made:])
         assert not again, f"{len(again)} finished calls were made again after {kills} kills"

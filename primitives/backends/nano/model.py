@@ -50,7 +50,7 @@ from unroller.faults import InputError, MissingCapability
 from unroller.values import CameraPose, Image, Latents, NovelViews, VisualTokens
 
 T = TypeVar("T")
-STEPS, GUIDANCE, IMAGE_GUIDANCE = DEFAULT = 16, 3.0, 1.5
+STEPS, GUIDANCE, IMAGE_GUIDANCE = DEFAULT = 16, 5.0, 1.0
 """How pictures are sampled: see `nano_omni.drawing.Sampling`."""
 KINDS = ("think", "think_long", "caption", "depth_caption")
 """The kinds of text it writes."""

@@ -148,17 +148,18 @@ class Pictures:
         return [as_image(pixels(held, one[None])[0]) for one in self.latents(asked, seeds)]
 
     def latents(self, asked: Sequence[Wanted], seeds: Sequence[int], changes: bool = False) -> list[Any]:
-        """Of each picture its latents (TOKENS, NUMBERS). Those with visual tokens are drawn together, and
-        those without. changes: they are those of the photo, changed. All are drawn from photos, or none."""
+        """Of each picture its latents (TOKENS, NUMBERS). Where visual tokens guide, those that have some are
+        drawn together, and those that have none. changes: they are those of the photo, changed. All are drawn from photos, or none."""
         import torch
 
         from nano_omni import plans
         from nano_omni.drawing import Source, drawn_latents, seen
 
         drawn: list[Any] = [None] * len(asked)
-        with_tokens = [any(rolled for rolled, _ in one.contexts) for one in asked]
-        for rolled in dict.fromkeys(with_tokens):
-            of = [i for i, own in enumerate(with_tokens) if own == rolled]
+        led = self.sampling.guidance.image != 1
+        by_tokens = [led and any(rolled for rolled, _ in one.contexts) for one in asked]
+        for rolled in dict.fromkeys(by_tokens):
+            of = [i for i, own in enumerate(by_tokens) if own == rolled]
             some = [asked[i] for i in of]
             guidance = self.sampling.guidance
             if not rolled:  # there is no picture to be led by
@@ -167,11 +168,8 @@ class Pictures:
                 guidance = replace(guidance, least=1.0)
             if some[0].photos is not None and not some[0].nothing:  # nor are there words to be led by
                 guidance = replace(guidance, text=1.0, image=1.0)
-            nothing = [
-                replace(one, prompt=list(one.nothing or plans.EMPTY), contexts=_only(one, True))
-                for one in some
-            ]
-            unseen = [replace(one, contexts=_only(one, False)) for one in some]
+            nothing = [replace(one, prompt=list(one.nothing or plans.EMPTY), contexts=[]) for one in some]
+            unseen = [replace(one, contexts=_words_only(one)) for one in some]
             source = None
             if some[0].photos is not None:
                 source = Source(torch.stack([one.latents for one in some]), changes)
@@ -217,5 +215,5 @@ def as_image(pixels: Any) -> Image:
     return Image(to_numpy(pixels.permute(1, 2, 0).contiguous()))
 
 
-def _only(one: Wanted, rolled: bool) -> list[tuple[bool, list[int]]]:
-    return [context for context in one.contexts if context[0] is rolled]
+def _words_only(one: Wanted) -> list[tuple[bool, list[int]]]:
+    return [context for context in one.contexts if not context[0]]

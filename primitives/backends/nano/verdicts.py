@@ -33,13 +33,15 @@ def about() -> str:
     from nano_omni.verifier import measured
 
     held = measured()
-    few, wrong = held["right, up to four objects"], held["wrong"]
+    wrong, redrawn = held["wrong"], held.get("right, through the autoencoder")
     least = min(wrong, key=lambda name: wrong[name]["share"])
-    return (
-        f"The verifier passes {_percent(few)} of true renders of up to four objects,"
-        f" {_percent(held['right'])} of up to six, and refuses {_percent(held['wrong, all'])} of those with"
-        f" one thing wrong (least: {least}, {_percent(wrong[least])})"
-    )
+    words = f"The verifier passes {_percent(held['right'])} of true renders"
+    if redrawn is not None:
+        words += f", {_percent(redrawn)} of them through the autoencoder,"
+    words += f" and refuses {_percent(held['wrong, all'])} of those with one thing wrong"
+    if wrong[least]["share"] < 100:
+        words += f" (least: {least}, {_percent(wrong[least])})"
+    return words
 
 
 @with_parts(*PARTS, about=about)

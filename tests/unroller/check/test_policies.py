@@ -71,7 +71,9 @@ class Dice:
         return Decision((Call(chosen),), math.log(0.7 / len(state.allowed)))
 
 
-@pytest.mark.parametrize("good", [first_allowed, by_length, Dice, Dice()], ids=str)
+@pytest.mark.parametrize(
+    "good", [first_allowed, by_length, Dice, Dice()], ids=["first_allowed", "by_length", "class", "object"]
+)
 def test_good_ones_pass(good):
     findings = check(good, primitives=[look, think], probes=[length])
     assert findings.ok and not findings.warnings, str(findings)

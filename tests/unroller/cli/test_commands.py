@@ -250,6 +250,6 @@ def test_on_a_terminal_the_tree_grows_and_pieces_are_coloured(folder):
     assert process.wait(20) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert re.search("1 [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] nap", text)
-    assert re.search(r"├── 1 ✓ nap\s+\d+ ms  free +slept", text)
+    assert re.search(r"├── 1 ✓ nap\s+(\d+ ms|\d\.\d s)  free +slept", text)
     assert re.search(r"└── ψ ✓ riddle\s+.*1 call  42", text)
     assert b"\x1b[" in seen

@@ -20,6 +20,12 @@ def shown(unrolling, width=90):
     return console.export_text()
 
 
+def until(happened, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not happened() and time.monotonic() < end:
+        time.sleep(0.005)
+
+
 def test_side_by_side_calls_find_their_own_results():
     tree = Unrolling(Problem(task="riddle", question="why"), "toys · list")
     tree.hear(Decision((Call("guess"), Call("guess", None, 1))))
@@ -74,11 +80,11 @@ def test_a_log_is_told_of_a_call_that_takes_long(monkeypatch):
     lines = []
     log = PlainLines(lines.append)
     log.hear(Decision((Call("guess"), Call("guess", None, 1))))
-    time.sleep(0.2)
+    until(lambda: lines)
     log.hear(Entry(b"", "guess", Text("a"), seconds=0.2))
     assert lines == ["step 1: guess, guess#1 …", "step 1: guess wrote a (free, 200 ms)"]
     log.hear(Decision((), 1))
-    time.sleep(0.2)
+    until(lambda: len(lines) == 3)
     log.close()
     assert lines[-1] == "decode …"
 
