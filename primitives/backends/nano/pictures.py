@@ -149,7 +149,8 @@ class Pictures:
 
     def latents(self, asked: Sequence[Wanted], seeds: Sequence[int], changes: bool = False) -> list[Any]:
         """Of each picture its latents (TOKENS, NUMBERS). Where visual tokens guide, those that have some are
-        drawn together, and those that have none. changes: they are those of the photo, changed. All are drawn from photos, or none."""
+        drawn together, and those that have none. changes: they are those of the photo, changed. All are drawn
+        from photos, or none."""
         import torch
 
         from nano_omni import plans
