@@ -4,7 +4,6 @@ A quarter of the pictures are photos of rooms, the others rooms that show prompt
 Objects and their outlines count more than walls, and small ones more than their size: a cone that is six
 pixels wide is to come back as a cone. Latents are blurred by some noise, so that near latents mean near
 pictures. Writes `nano_omni/autoencoder.safetensors` and autoencoder.json: how well test pictures come back.
-`--begin` goes on from weights with as many channels or fewer.
 """
 
 import argparse
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..autoencoder import CHANNELS, DOWN, FILE, Autoencoder
@@ -26,6 +25,7 @@ from ..world.camera import intrinsics
 from ..world.render import render
 from ..world.scene import MAX_OBJECTS, sample_scenes
 from ..world.sight import viewpoints
+from .descent import Say, descend
 from .muon import Muon
 from .precision import precision
 
@@ -85,53 +85,27 @@ def loss(held: Autoencoder, images: Tensor, objects: Tensor, noise: Tensor) -> T
     return (far * weight).mean() + edges + 1e-4 * raw.square().mean()
 
 
-def widened(begin: dict[str, Tensor], held: Autoencoder) -> dict[str, Tensor]:
-    """Weights for as many channels as `held` has; new channels begin as they are, and are not yet read."""
-    grown: dict[str, Tensor] = {}
-    for name, fresh in held.state_dict().items():
-        old, fresh = begin[name].float(), fresh.clone()
-        if name == "decoder.0.weight":
-            fresh.zero_()
-        fresh[tuple(slice(0, n) for n in old.shape)] = old
-        grown[name] = fresh
-    return grown
-
-
 def train(
-    steps: int, batch: int, seed: int = 0, begin: Path | None = None, seconds: float = math.inf, say=print
+    steps: int, batch: int, seed: int = 0, seconds: float = math.inf, say: Say = print
 ) -> tuple[Autoencoder, int]:
-    """`steps` steps, or as many as `seconds` allow: rates fall with whichever comes first. Returns how many
-    were taken, too."""
+    """`steps` steps, or as many as `seconds` allow, see `descend`. Returns how many were taken, too."""
     torch.manual_seed(seed)
     held = Autoencoder().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if begin is not None:
-        held.load_state_dict(widened(load_file(begin), held))
     inner, rest = [], []
     for name, p in held.named_parameters():
         (inner if p.dim() > 1 and (".first" in name or ".second" in name) else rest).append(p)
     optimizers = Muon(inner, lr=0.01), torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.0)
-    rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     source, generator = batches(batch), torch.Generator().manual_seed(seed)
-    begun = time.monotonic()
-    taken = 0
-    for step in range(steps):
-        done = max(step / steps, (time.monotonic() - begun) / seconds)
-        if done >= 1:
-            break
+
+    def wrong() -> dict[str, Tensor]:
         images, objects = next(source)
         noise = torch.randn(batch, CHANNELS, SIDE // DOWN, SIDE // DOWN, generator=generator)
         with precision(images.device):
-            change = loss(held, images.contiguous(memory_format=torch.channels_last), objects, noise)
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        change.backward()
-        share = min(1.0, (step + 1) / 50, 2 * (1 - done))
-        for optimizer, rate in zip(optimizers, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * share
-            optimizer.step()
-        taken = step + 1
-        if step % 100 == 99:
-            say(f"step {step + 1}  {time.monotonic() - begun:.0f} s  {change.item():.4f}")
+            images = images.contiguous(memory_format=torch.channels_last)
+            return {"loss": loss(held, images, objects, noise)}
+
+    curve = descend(optimizers, wrong, steps, say, 100, seconds)
+    taken = int(curve[-1]["step"]) if curve else 0
     with torch.no_grad():
         raw = held.raw(torch.cat([next(source)[0] for _ in range(512 // batch)]))
         held.mean.copy_(raw.mean((0, 2, 3))[:, None, None])
@@ -162,13 +136,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--begin", type=Path, help="weights to go on from")
     parser.add_argument("--seconds", type=float, default=math.inf, help="of training, at most")
     parser.add_argument("--out", type=Path, default=FILE)
     asked = parser.parse_args()
     begun = time.monotonic()
     held, taken = train(
-        *(asked.steps, asked.batch, asked.seed, asked.begin, asked.seconds),
+        *(asked.steps, asked.batch, asked.seed, asked.seconds),
         say=lambda line: print(line, flush=True),
     )
     save_file({k: v.bfloat16().contiguous() for k, v in held.state_dict().items()}, asked.out)
@@ -178,7 +151,6 @@ def main() -> None:
         "psnr": measure(again.eval()),
         "n": 1024,
         "steps": taken,
-        "begun from": None if asked.begin is None else asked.begin.name,
         "batch": asked.batch,
         "seed": asked.seed,
         "seconds": round(time.monotonic() - begun),

@@ -21,6 +21,7 @@ from ..world.render import render
 from ..world.scene import SHAPES, furnish
 from ..world.sight import angle, level_frame, visibility
 from .descent import Say, descend
+from .precision import precision
 from .spoiling import spoil
 
 FIRST = (1 << 54) + (1 << 53)  # of the training rooms: nothing else comes to those
@@ -116,7 +117,7 @@ def train_outline(
 
     def wrong() -> dict[str, Tensor]:
         cut, shape = next(source)
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision(cut.device):
             said = outline(cut.contiguous(memory_format=torch.channels_last))
         return {"shape": F.cross_entropy(said.float(), shape)}
 
