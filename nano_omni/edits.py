@@ -65,8 +65,10 @@ def edited(seeds: Tensor, texture: str = "bare", compiled: bool = False) -> Edit
     drawn = prompts.draw(seeds, plans.OBJECTS)
     staged = prompts.stage(drawn, seeds, texture)
     changes = prompts.draw_changes(drawn, staged, seeds, plans.OBJECTS)
-    some = [i for i, one in enumerate(changes) if one is not None and bool(staged.valid[i])]
-    kept = [one for i, one in enumerate(changes) if one is not None and i in set(some)]
+    held = {i: one for i, one in enumerate(changes) if one is not None and bool(staged.valid[i])}
+    some, count = list(held), len(held)
+    some += some[-1:] * (len(seeds) - count)  # as many as were asked for, or each count compiles anew
+    kept = [held[i] for i in some]
     index = torch.tensor(some, dtype=torch.long)
     seeds, compositions = seeds[index], [drawn[i] for i in some]
     staged = prompts.Staged(staged.scene[index], staged.c2w[index], staged.valid[index])
@@ -81,7 +83,7 @@ def edited(seeds: Tensor, texture: str = "bare", compiled: bool = False) -> Edit
     number = which[:, None, None] + 1
     mask = (first.ids[:, 0] == number) | (second.ids[:, 0] == number)
     after = Pictures(**{**vars(after), "objects": objects})
-    chosen = (shows & good & other.valid).nonzero()[:, 0]
+    chosen = (shows & good & other.valid)[:count].nonzero()[:, 0]
     of = chosen.tolist()
     return Edited(
         before[chosen],

@@ -64,7 +64,7 @@ class Recipe:
     check_every: int = 1000
     questions: int = 256
     shares: Mapping[str, int] = field(
-        default_factory=lambda: {"generation": 2, "editing": 3, "depth": 1, "novel_view": 2}
+        default_factory=lambda: {"generation": 2, "editing": 3, "depth": 2, "novel_view": 2}
     )
 
 

@@ -35,6 +35,7 @@ from primitives.backends.checkpoints import (
     torch_device,
     torch_dtype,
 )
+from primitives.backends.pipelines import tell_steps
 from unroller.arrays import to_numpy
 from unroller.capabilities import DepthEstimator, DepthRequest, Outcomes
 from unroller.dispatch import is_out_of_memory
@@ -337,7 +338,7 @@ class _Marigold:
             pipe = library.MarigoldDepthPipeline.from_pretrained(
                 str(found.folder), local_files_only=True, use_safetensors=not found.pickled
             )
-        pipe.set_progress_bar_config(disable=True)
+        tell_steps(pipe)
         wanted = torch.float32 if settings.dtype == "auto" else settings.dtype
         # After loading: the keyword for it there is another one in every other version of diffusers.
         self.pipe = pipe.to(settings.device) if pipe.dtype == wanted else pipe.to(settings.device, wanted)

@@ -17,6 +17,7 @@ from typing import Any
 
 from primitives.backends.checkpoints import Checkpoint, imported, opened, telling, torch_dtype
 from primitives.backends.processors import without_videos
+from unroller import progress
 from unroller.faults import InputError, MissingCapability, PluginError
 
 _WEIGHTS = re.compile(r"[^.]+(?:\.(\w+?))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
@@ -97,7 +98,7 @@ def load(
         if find_spec("accelerate") is None:
             given["low_cpu_mem_usage"] = False
         pipe = kind.from_pretrained(str(found.folder), local_files_only=True, **given)
-    pipe.set_progress_bar_config(disable=True)
+    tell_steps(pipe)
     if offload:
         pipe.enable_model_cpu_offload(device=device)
         return pipe
@@ -183,6 +184,33 @@ def _saved_dtype(found: Checkpoint, part: str) -> str | None:
             held = Counter(t["dtype"] for name, t in header.items() if name != "__metadata__")
             return held.most_common(1)[0][0] if held else None
     return None
+
+
+def tell_steps(pipe: Any) -> None:
+    """Have a pipeline tell its steps to whoever watches the run (`unroller.progress`), in place of showing a
+    bar of its own."""
+    from tqdm import tqdm
+
+    class Steps(tqdm):
+        def __init__(self, iterable: Any = None, total: int | None = None, **_look: Any) -> None:
+            super().__init__(iterable, total=total, disable=True)
+            self.done, self.of = 0, len(iterable) if total is None else total
+
+        def __enter__(self) -> Any:
+            progress.tell(0, self.of)
+            return self
+
+        def update(self, n: float | None = 1) -> None:
+            self.done += int(n or 0)
+            progress.tell(self.done, self.of)
+
+        def __iter__(self) -> Any:
+            with self:
+                for one in self.iterable or ():
+                    yield one
+                    self.update()
+
+    pipe.progress_bar = Steps
 
 
 def check_taken(taken: Mapping[str, Any], name: str, kind: str, setting: str, ours: Collection[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from unroller import Executor, Problem, Text, primitive
+from unroller import Executor, Problem, Text, primitive, progress
 from unroller.capabilities import ImageEditor, ImageGenerator, Prompt
 from unroller.check import check
 from unroller.faults import InputError, MissingCapability, NotFinite, PluginError
@@ -102,6 +102,14 @@ def test_a_picture_is_what_the_pipeline_draws_with_the_same_generator(checkpoint
     ).images[0]
     assert ours.size == (WIDTH, HEIGHT) == theirs.size
     assert np.array_equal(ours.pixels.numpy(), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("checkpoint", ["unet", "flux", "kontext"])
+def test_a_watched_run_is_told_every_step(checkpoint, request):
+    told = []
+    with progress.heard(lambda done, of: told.append((done, of))):
+        drawn(backend(request.getfixturevalue(checkpoint), steps=3), said("a cone"))
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize("checkpoint", ["unet", "flux"])

@@ -11,7 +11,7 @@ from primitives.backends.nano import Nano
 from primitives.drawing import generation
 from primitives.thinking import oracle_text, text_think, text_think_long
 from primitives.visual_tokens import visual_token_rollout
-from unroller import Call, Executor, Problem, Text, decoder, primitive
+from unroller import Call, Executor, Problem, Text, decoder, primitive, progress
 from unroller.capabilities import ImageGenerator, Prompt
 from unroller.faults import MissingCapability
 from unroller.rendering import ImageSegment, TextSegment
@@ -67,6 +67,13 @@ def test_a_prompt_becomes_a_picture(nano, calls):
     assert isinstance(run.output, Image) and run.output.pixels.shape == (64, 64, 3)
     assert [entry.action for entry in run.workspace] == calls
     assert run.spent.reading.prefilled > 0
+
+
+def test_a_watched_run_is_told_every_step_of_sampling(nano):
+    told = []
+    with progress.heard(lambda done, of: told.append((done, of))):
+        executor(nano).run(asked())
+    assert told == [(1, 2), (2, 2)]
 
 
 def test_what_it_thinks_and_rolls_out_is_in_its_own_words(nano):

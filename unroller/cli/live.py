@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.text import Text as Line
 from rich.tree import Tree
 
+from unroller import progress
 from unroller.cli.terminal import is_live, line, stderr
 from unroller.cli.words import (
     Told,
@@ -52,6 +53,7 @@ class _Row:
         self.entry: Entry | None = None
         self.fault: Fault | None = None
         self.measured: Measured | None = None
+        self.steps: tuple[int, int] | None = None
 
     @property
     def open(self) -> bool:
@@ -84,6 +86,12 @@ class Unrolling:
             row.fault = self._told(event)
         else:
             self._output(event)
+
+    def step(self, done: int, of: int) -> None:
+        """Take in how far the call is that has not come back, if there is only one."""
+        waiting = [row for row in self.rows if row.open]
+        if len(waiting) == 1:
+            waiting[0].steps = done, of
 
     def _decided(self, decision: Decision) -> None:
         if not decision.calls:
@@ -151,7 +159,9 @@ def _shown(row: _Row, labels: int, names: int, costs: int, ended: bool) -> Line:
     else:
         passed = monotonic() - row.began
         mark, style = _FRAMES[int(passed * 12) % len(_FRAMES)], "cyan"
-        rest = [(f"{passed:5.1f} s", "dim")] if passed >= 1 else []
+        rest = [(f"{passed:5.1f} s  ", "dim")] if passed >= 1 else []
+        if row.steps is not None:
+            rest.append(("step {} of {}".format(*row.steps), "cyan"))
     shown = Line(no_wrap=True, overflow="ellipsis")
     shown.append(f"{label} ", "dim").append(f"{mark} ", style).append(f"{name}  ", "bold")
     for text, how_shown in rest:
@@ -221,7 +231,10 @@ def watching(
             lines.close()
         return
     unrolling = Unrolling(problem, subtitle)
-    with Live(
-        get_renderable=unrolling.tree, console=console, refresh_per_second=12, vertical_overflow="visible"
+    with (
+        progress.heard(unrolling.step),
+        Live(
+            get_renderable=unrolling.tree, console=console, refresh_per_second=12, vertical_overflow="visible"
+        ),
     ):
         yield unrolling.hear

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from primitives.backends.checkpoints import Checkpoint
-from primitives.backends.pipelines import check_taken
+from primitives.backends.pipelines import check_taken, tell_steps
 from unroller.capabilities import ImageEditor, ImageGenerator
 from unroller.faults import MissingCapability, PluginError
 
@@ -65,7 +65,7 @@ def image_to_image(diffusers: Any, pipe: Any, folder: Path) -> Any:
             f"{folder} holds a {type(pipe).__name__}, of which diffusers has no image-to-image kind: leave"
             " strength out, or name a checkpoint that edits"
         ) from None
-    twin.set_progress_bar_config(disable=True)
+    tell_steps(twin)
     return twin
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from primitives.backends.nano.prompts import CODEBOOK, context_of
+from unroller import progress
 from unroller.arrays import to_numpy
 from unroller.capabilities import Generation, Prompt
 from unroller.faults import InputError
@@ -181,7 +182,8 @@ class Pictures:
                 [seen(node) for node in self.read(unseen)] if guidance.image != 1 else None,
                 [seeds[i] for i in of],
                 replace(self.sampling, guidance=guidance),
-                source=source,
+                lambda step, latents: progress.tell(step, self.sampling.steps),
+                source,
             )
             for i, one in zip(of, latents, strict=True):
                 drawn[i] = one

@@ -7,7 +7,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from unroller import Call, Cost, Decision, Entry, Problem, Text
+from unroller import Call, Cost, Decision, Entry, Problem, Text, progress
 from unroller.cli import live
 from unroller.cli.live import PlainLines, Unrolling
 from unroller.faults import Fault
@@ -40,6 +40,25 @@ def test_a_fault_says_why_beneath_its_call():
     tree.hear(Decision((Call("guess"),)))
     tree.hear(Fault("guess", "InputError", "too [dark]\x07", 0, attempts=3))
     assert "InputError after 3 attempts: too [dark]\\x07" in shown(tree)
+
+
+def test_how_far_a_call_is_is_shown_until_it_comes_back():
+    tree = Unrolling(Problem(task="riddle"))
+    tree.hear(Decision())
+    with progress.heard(tree.step):
+        progress.tell(3, 16)
+    assert "step 3 of 16" in shown(tree)
+    progress.tell(4, 16)  # nobody listens any more
+    assert "step 3 of 16" in shown(tree)
+    tree.hear(Output(Entry(b"", "riddle", Text("42"))))
+    assert "of 16" not in shown(tree)
+
+
+def test_of_calls_side_by_side_nobody_knows_whose_steps_they_are():
+    tree = Unrolling(Problem(task="riddle"))
+    tree.hear(Decision((Call("guess"), Call("guess", None, 1))))
+    tree.step(1, 2)
+    assert "of 2" not in shown(tree)
 
 
 def test_probes_and_the_output():
