@@ -206,7 +206,7 @@ def tell_steps(pipe: Any) -> None:
 
         def __iter__(self) -> Any:
             with self:
-                for one in self.iterable or ():
+                for one in () if self.iterable is None else self.iterable:
                     yield one
                     self.update()
 
