@@ -18,8 +18,15 @@ from .vocabulary import INDEX, nearest
 ROWS = (
     *("direct", "short", "long", "visual", "short + visual", "long + visual"),
     *("oracle", "oracle + visual", "oracle + oracle visual", "oracle visual"),
+    *("short pause", "long pause", "visual pause"),
 )
-"""oracle: the plan of a true picture; oracle visual: its visual tokens."""
+"""oracle: the plan of a true picture; oracle visual: its visual tokens; a pause: as many words as the context
+has, which say nothing."""
+_PAUSES = {
+    "short pause": plans.THINK_LENGTH,
+    "long pause": plans.PLAN_LENGTH,
+    "visual pause": plans.ROLL_OUT_LENGTH,
+}
 
 
 def drawn(
@@ -47,6 +54,8 @@ def drawn(
         elif part == "oracle":
             thought = nearest(some.plan())
             nodes = reader.read(nodes, thought.tolist())
+        elif part in _PAUSES:
+            nodes = reader.read(nodes, [[INDEX["<pause>"]] * _PAUSES[part]] * count)
         elif part == "oracle visual":
             rolled = plans.roll_out(some.codes)
             nodes = reader.read(nodes, rolled.tolist())

@@ -14,15 +14,16 @@ import csv
 import json
 import math
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from .. import tokenizer
 from ..config import TASKS
 from .checking import check
-from .drawer import RECIPES, Drawer, names_of
+from .drawer import RECIPES, Drawer, Recipe, names_of
 from .materials import FOLDERS
 from .run import save_weights
+from .turns import TREES
 
 EVERY = 300.0  # seconds between checkpoints
 
@@ -116,10 +117,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=kind)
     for name in ("muon", "adam", "objects", "flow", "shift"):
         parser.add_argument(f"--{name}", type=float)
+    parser.add_argument("--tree", choices=TREES, help="full, or one of the controls")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     asked = parser.parse_args(arguments)
-    names = ("budget", "steps", "batch", "replay", "check_every", "muon", "adam", "objects", "flow", "shift")
+    names = {field.name for field in fields(Recipe)} & vars(asked).keys()
     changes = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
     if asked.steps and asked.budget is None:
         changes["budget"] = 0.0

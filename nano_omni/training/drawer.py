@@ -27,7 +27,7 @@ from .materials import Material, prepared
 from .muon import split_parameters
 from .recipe import RECIPES as CURRICULA
 from .trainer import Trainer
-from .turns import TURNS, rotation, turn_of
+from .turns import TREES, rotation, turn_of, turns_of
 
 FRESH = 100  # added to the seed for rooms: those that the curriculum was trained on do not come again
 
@@ -42,7 +42,7 @@ class Recipe:
     shows an object; flow: weight of pictures beside words; shift: of times, see `flow`; ema: decay of the
     averaged weights, which are the ones that are kept; replay: every so many steps one of the curriculum, of
     `rooms` rooms (0: none); check_every steps, with so many `questions` of each number of hops; shares: how
-    often each task comes, if it is learned.
+    often each task comes, if it is learned; tree: what pictures are drawn from, one of `turns.TREES`.
     """
 
     batch: int = 64
@@ -66,6 +66,7 @@ class Recipe:
     shares: Mapping[str, int] = field(
         default_factory=lambda: {"generation": 2, "editing": 3, "depth": 2, "novel_view": 2}
     )
+    tree: str = TREES[0]
 
 
 RECIPES = {
@@ -107,7 +108,7 @@ class Drawer:
         self.average = {k: p.detach().clone() for k, p in self.model.named_parameters()}
         self.order = rotation([task for task in TASKS if task in folders], recipe.shares)
         grid = model.config.grid**2
-        self.turns = {task: [Leaves(turn, grid) for turn in TURNS[task]] for task in folders}
+        self.turns = {task: [Leaves(turn, grid) for turn in turns_of(task, recipe.tree)] for task in folders}
         self.materials = prepared(folders)
         self.counts = {task: importance(some.clean[:256].float()) for task, some in self.materials.items()}
         self.random = torch.Generator().manual_seed(seed)

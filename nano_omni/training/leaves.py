@@ -17,7 +17,7 @@ from ..latents import TOKENS
 from ..masks import Segment, attention_mask, generation, photo_segments, positions
 from ..vocabulary import CODE_0, INDEX, OBJECT_CODES, OBJECTS, TwoHot, neighbours
 from .forest import Targets
-from .turns import ALONE, PHOTO, PREDICTED, TURNS, Turn
+from .turns import ALONE, PAUSE, PHOTO, PREDICTED, TURNS, Turn
 
 LEAVES = tuple(dict.fromkeys(leaf for turn in TURNS["generation"] for leaf in turn.leaves))
 """All sets of contexts that pictures of prompts are drawn from; "prompt" is direct."""
@@ -87,6 +87,9 @@ class Leaves:
             elif what == "nothing":
                 said = torch.tensor(_NOTHING[self.turn.task], device=self.before.device)
                 words.append(said.expand(len(some), -1))
+            elif what.startswith(PAUSE):
+                paused = torch.tensor(INDEX["<pause>"], device=self.before.device)
+                words.append(paused.expand(len(some), self.turn.length_of(what)))
             elif what in ("roll-out", "sides"):
                 said = plans.roll_out(some.codes) if what == "roll-out" else some.sides
                 lots = torch.rand(said.shape, device=said.device, generator=generator)

@@ -27,16 +27,22 @@ depth reads both photos of a room, or the first alone, and contexts of both that
                    - depth caption - *
                    - to both sides - *          visual
     photo - depth - *                           one photo
+
+These are the full trees. Two others are controls: *direct* learns to write the same contexts and draws from
+none, *pause* draws also from as many words that say nothing in the place of each.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import captions, edits, language, plans
 from ..config import TASKS
 from ..pairs import SIDES_LENGTH
 
 Node = tuple[str, str | None, str]  # name, parent, what it holds
+TREES = ("full", "direct", "pause")
+PAUSE = "pause: "
+"""Stands before the name of what a pause takes the place of."""
 PHOTO, ALONE = "<photo>", "<first photo>"
 """Parents that are no words: the photos and their first one's latents; the first photo and its latents."""
 
@@ -63,7 +69,9 @@ class Turn:
 
     def length_of(self, what: str) -> int:
         """In words."""
-        return _ASKED[self.task][what] if what in ("prompt", "nothing") else _LENGTHS[what]
+        if what in ("prompt", "nothing"):
+            return _ASKED[self.task][what]
+        return _LENGTHS[what.removeprefix(PAUSE)]
 
 
 def _drawn(task: str, asked: str, root: str | None, thought: bool) -> tuple[Turn, ...]:
@@ -123,6 +131,27 @@ _ASKED = {
 }
 PREDICTED = ("think", "plan", "roll-out")
 """What a model learns to write; all else is given."""
+
+
+def turns_of(task: str, tree: str = TREES[0]) -> tuple[Turn, ...]:
+    """The turns of a task, as they are or as a control's. Raises ValueError for a tree that there is not."""
+    if tree not in TREES:
+        raise ValueError(f"no tree is called {tree!r}: there are {', '.join(TREES)}")
+    return TURNS[task] if tree == TREES[0] else tuple(_control(turn, tree) for turn in TURNS[task])
+
+
+def _control(turn: Turn, tree: str) -> Turn:
+    given = {name for name, _, what in turn.texts if what in ("prompt", "nothing")}
+    leaves = tuple(leaf for leaf in turn.leaves if leaf in given)
+    if tree == "direct":
+        return replace(turn, leaves=leaves)
+    texts = list(turn.texts)
+    for name, parent, what in turn.texts:
+        if name in given or parent == "nothing":  # what guidance leads away from has no contexts
+            continue
+        texts.append((PAUSE + name, parent if parent in given else f"{PAUSE}{parent}", PAUSE + what))
+        leaves += (PAUSE + name,) * (name in turn.leaves)
+    return replace(turn, texts=tuple(texts), leaves=leaves)
 
 
 def rotation(tasks: Sequence[str], shares: Mapping[str, int]) -> list[str]:

@@ -8,17 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nano_omni import tokenizer
+from nano_omni import plans, tokenizer
 from nano_omni.config import CONFIGS
 from nano_omni.data import split_seeds
 from nano_omni.latents import NUMBERS, TOKENS
 from nano_omni.model import NanoOmni, load
 from nano_omni.pictures import pictures, save
-from nano_omni.training import draw, drawer
+from nano_omni.training import draw, drawer, drawing_controls
 from nano_omni.training.drawer import RECIPES, Drawer, cells, leaf_losses
 from nano_omni.training.leaves import LEAVES, Leaves
 from nano_omni.training.materials import Material, prepared
-from nano_omni.training.turns import TURNS
+from nano_omni.training.turns import TURNS, turns_of
+from nano_omni.vocabulary import INDEX
 
 TINY = replace(RECIPES["tiny"], steps=12)
 
@@ -70,6 +71,49 @@ def test_a_leaf_sees_its_own_contexts_and_no_other_leaf(turn):
     before, after = leaves(some), leaves(replace(some, codes=(some.codes + 7) % 192))
     changed = [leaf for leaf, a, b in zip(tree.leaves, before, after, strict=True) if not torch.equal(a, b)]
     assert changed == [leaf for leaf in tree.leaves if "visual" in leaf]
+
+
+def test_controls_learn_to_write_the_same_contexts_and_draw_from_none():
+    for full, direct, pause in zip(
+        *(turns_of("generation", tree) for tree in ("full", "direct", "pause")), strict=True
+    ):
+        written = Leaves(full).rows.keys()
+        assert written == Leaves(direct).rows.keys() == Leaves(pause).rows.keys()
+        assert set(direct.leaves) == set(full.leaves) & {"prompt", "nothing"}
+        contexts = [leaf for leaf in full.leaves if leaf not in ("prompt", "nothing", "nothing + visual")]
+        assert [leaf.removeprefix("pause: ") for leaf in pause.leaves if "pause" in leaf] == contexts
+
+
+def test_a_pause_is_as_long_as_what_it_takes_the_place_of():
+    turn = turns_of("generation", "pause")[1]
+    tree = Leaves(turn)
+    words, _ = tree.fill(pictures(split_seeds("val", 0, 3)), 0.1, 0.04, None)
+    pauses = (words == INDEX["<pause>"]).sum(1).tolist()
+    assert pauses == [plans.PLAN_LENGTH + plans.ROLL_OUT_LENGTH] * len(words)
+
+
+def test_a_control_is_trained_as_any_other_run(start, ahead):
+    run = drawing(start, ahead, tree="pause")
+    losses = {}
+    for _ in range(4):
+        losses |= run.update()
+    assert all(map(math.isfinite, losses.values()))
+    assert "picture, pause: long + visual" in losses and "picture, long" not in losses
+
+
+def test_runs_are_compared_on_the_same_prompts(start, ahead, tmp_path, capsys):
+    load(start).with_generation_expert().save_pretrained(tmp_path / "weights")
+    names = ("full", "direct", "pause")
+    runs = [part for name in names for part in ("--run", f"{name}={tmp_path / 'weights'}")]
+    out = tmp_path / "controls.json"
+    drawing_controls.main([*runs, "--n", "6", "--pictures", str(ahead), "--out", str(out)])
+    table = json.loads(out.read_text())
+    assert table["n"] == 6 and set(table["rows"]) == {
+        *("full: direct", "full: short", "full: long", "full: long + visual", "direct: direct"),
+        *("pause: direct", "pause: short pause", "pause: long pause", "pause: long pause + visual pause"),
+    }
+    assert "planned over it" in table["rows"]["direct: direct"]["all"]
+    assert "direct: direct" in capsys.readouterr().out
 
 
 def test_every_set_of_contexts_is_drawn_from():
