@@ -10,6 +10,7 @@ from nano_omni.config import CONFIGS
 from nano_omni.model import NanoOmni
 from primitives.backends.nano import Nano, depths, edits, views
 from primitives.backends.nano.verdicts import editing as scored
+from primitives.backends.nano.verdicts import view_objects as objects_score
 from primitives.depth import depth, depth_estimate
 from primitives.drawing import editing
 from primitives.pose import camera_pose_estimate
@@ -18,10 +19,10 @@ from primitives.views import novel_view
 from primitives.visual_tokens import visual_token_rollout
 from unroller import CameraPose, Executor, Problem, Text, primitive
 from unroller.capabilities import DepthEstimator, ImageEditor, ImageGenerator
-from unroller.faults import MissingCapability
+from unroller.faults import ContractError, MissingCapability, ProblemError
 from unroller.picture_scorers import depth as depth_score
 from unroller.picture_scorers import novel_view as view_score
-from unroller.values import DepthMap, Image, VisualTokens
+from unroller.values import DepthMap, Image, NovelViews, VisualTokens
 
 PRIMITIVES = [text_think, text_think_long, visual_token_rollout, oracle_text, camera_pose_estimate]
 CHANGE = "make the red cone green"
@@ -255,6 +256,21 @@ def test_weights_say_what_they_were_taught(tmp_path, photo):
     assert "weights that draw views" in fault.message
     edits_only = Nano(saved(tmp_path / "edits", ["editing"]))
     assert ImageEditor in edits_only.provides and DepthEstimator not in edits_only.provides
+
+
+def test_objects_of_a_view_are_found_again_where_they_should_be():
+    turned = 0.0
+    for view in map(views, range(6)):
+        true = np.array(view.metadata["truth"]["views"], np.uint8)
+        assert objects_score(view, NovelViews(true, ("pose",)))["score"] == 1.0
+        grey = objects_score(view, NovelViews(np.full_like(true, 128), ("pose",)))
+        assert grey == {"score": 0.0, "precision": None}
+        turned += objects_score(view, NovelViews(true[:, :, ::-1].copy(), ("pose",)))["score"]
+    assert turned < 3
+    with pytest.raises(ProblemError, match="has no true views"):
+        objects_score(Problem.novel_view(true[0], pose=CameraPose((0.5, 0, 0), (0, 0, 0))), None)
+    with pytest.raises(ContractError, match="2 views were drawn, and 1 are true"):
+        objects_score(view, NovelViews(np.repeat(true, 2, 0), ("pose", "pose")))
 
 
 def test_problem_sets_hold_their_truth():

@@ -20,11 +20,13 @@ from unroller.arrays import to_numpy
 from unroller.faults import ContractError, ProblemError
 from unroller.problem import Problem
 from unroller.scorers import with_parts
-from unroller.values import Image
+from unroller.values import Image, NovelViews
 
 SKILLS = ("object", "attribute", "count", "position")
 KEPT, WITHIN = "kept", 8
 """The part of `editing`, and how much of 255 a pixel that was kept may differ."""
+PRECISION, NEAR = "precision", 12.0
+"""The part of `view_objects`, and how many degrees an object may be from where it should be."""
 PARTS = (*SKILLS, "whole prompt", "no extras")
 
 
@@ -89,6 +91,57 @@ def editing(problem: Problem, output: Any) -> dict[str, float | None]:
         return {"score": 0.0, KEPT: 0.0}
     verdict, _ = _judged(output, asked)
     return {"score": float(verdict.success), KEPT: _kept(problem, output)}
+
+
+@with_parts(PRECISION, about="Recall of the objects that the verifier of drawn rooms finds in the true views")
+def view_objects(problem: Problem, output: Any) -> dict[str, float | None]:
+    """The share of the objects of the true views that the drawn ones show: of the same kind, NEAR degrees at
+    most from where they should be; 1 where there are none. Part: the share of what is drawn that is there.
+
+    Truth: `metadata["truth"]["views"]`. What both show is told by the verifier. Raises ProblemError where
+    there is no truth, ContractError for what is no views, or not as many as the true ones.
+    """
+    truth = problem.metadata.get("truth")
+    true = truth.get("views") if isinstance(truth, Mapping) else None
+    if true is None:
+        raise ProblemError(f'{problem!r:.300} has no true views: put them into metadata["truth"]["views"]')
+    there = _seen(np.asarray(true, dtype=np.uint8))
+    if output is None:
+        return {"score": 0.0, PRECISION: 0.0}
+    if not isinstance(output, NovelViews):
+        raise ContractError(f"this scores views, and this output is a {type(output).__name__}")
+    drawn = _seen(to_numpy(output.views))
+    if len(drawn) != len(there):
+        raise ContractError(f"{len(drawn)} views were drawn, and {len(there)} are true")
+    met = sum(_matched(*pair) for pair in zip(there, drawn, strict=True))
+    count, shown = (sum(map(len, some)) for some in (there, drawn))
+    return {"score": met / count if count else 1.0, PRECISION: met / shown if shown else None}
+
+
+def _seen(views: Any) -> list[list[Any]]:
+    """What the verifier finds in each of (V, H, W, 3)."""
+    from nano_omni.verifier import verifier
+
+    pictures = pictures_of([Image(view) for view in views])
+    with one_thread():
+        return verifier().look(pictures)
+
+
+def _matched(there: Sequence[Any], drawn: Sequence[Any]) -> int:
+    """How many objects are found again, the nearest first, each once."""
+    apart = sorted(
+        (abs(a.bearing - b.bearing), i, j)
+        for i, a in enumerate(there)
+        for j, b in enumerate(drawn)
+        if a.kind == b.kind
+    )
+    own: set[int] = set()
+    theirs: set[int] = set()
+    for angle, i, j in apart:
+        if angle <= math.radians(NEAR) and i not in own and j not in theirs:
+            own.add(i)
+            theirs.add(j)
+    return len(own)
 
 
 def _kept(problem: Problem, output: Any) -> float | None:
