@@ -50,8 +50,10 @@ from unroller.faults import InputError, MissingCapability
 from unroller.values import CameraPose, Image, Latents, NovelViews, VisualTokens
 
 T = TypeVar("T")
-STEPS, GUIDANCE, IMAGE_GUIDANCE = DEFAULT = 16, 5.0, 1.0
+STEPS, IMAGE_GUIDANCE = 16, 1.0
 """How pictures are sampled: see `nano_omni.drawing.Sampling`."""
+GUIDANCE: dict[str, float] = {"generation": 5.0, "editing": 1.0, "novel_view": 1.0}
+"""On words, where nothing else is said: what did best on validation pictures. Depth has none."""
 KINDS = ("think", "think_long", "caption", "depth_caption")
 """The kinds of text it writes."""
 _DRAWS: dict[type[Any], str] = {ImageGenerator: "generation", ImageEditor: "editing", DepthEstimator: "depth"}
@@ -69,8 +71,9 @@ class Nano(FromPhotos):
 
     weights: a folder as `nano_omni.training.run` writes it (None: those that come along); device: where
     torch puts it; max_bytes: of what it has read and keeps, see `nano_omni.reader`; refuse=False: photos and
-    objects that it does not know are answered all the same (for controls with blank pictures). Raises
-    MissingCapability at the first call if the weights are missing, damaged or of another version.
+    objects that it does not know are answered all the same (for controls with blank pictures). steps,
+    guidance, image_guidance: of sampling; guidance None: of each task what did best for it, see GUIDANCE.
+    Raises MissingCapability at the first call if the weights are missing, damaged or of another version.
     """
 
     name = "nano"
@@ -88,14 +91,14 @@ class Nano(FromPhotos):
         max_bytes: int = 512 << 20,
         refuse: bool = True,
         steps: int = STEPS,
-        guidance: float = GUIDANCE,
+        guidance: float | None = None,
         image_guidance: float = IMAGE_GUIDANCE,
     ) -> None:
         self._folder = weights
         self.provides = _provided(weights)
         self.lacks = {one: teach(task) for one, task in _DRAWS.items() if one not in self.provides}
-        self.sampling = steps, float(guidance), float(image_guidance)
-        if steps < 1 or not 0 <= guidance < 100 or not 0 <= image_guidance < 100:
+        self.sampling = steps, None if guidance is None else float(guidance), float(image_guidance)
+        if steps < 1 or not 0 <= (guidance or 0.0) < 100 or not 0 <= image_guidance < 100:
             raise ValueError(
                 f"steps={steps}, guidance={guidance}, image_guidance={image_guidance}: pictures take 1 step"
                 " or more, and guidance lies in 0..100"
@@ -119,8 +122,10 @@ class Nano(FromPhotos):
         if self.drawing_folder is None:
             return own
         others = "" if self.drawing_folder == self.folder else f"-{files.fingerprint(self.drawing_folder)}"
-        how = "" if self.sampling == DEFAULT else "-{}-{:g}-{:g}".format(*self.sampling)
-        return own + others + how
+        steps, guidance, image = self.sampling
+        scales = GUIDANCE.values() if guidance is None else (guidance,)
+        how = "-".join(f"{one:g}" for one in (steps, *scales, image))
+        return f"{own}{others}-{how}"
 
     @cached_property
     def _loaded(self) -> files.Loaded:
@@ -141,7 +146,19 @@ class Nano(FromPhotos):
             loaded = self._loaded
         else:
             loaded = files.load(folder, self.device, self.max_bytes, known)
-        return Pictures(loaded.reader, loaded.words, _sampling(*self.sampling), loaded.familiar)
+        return Pictures(loaded.reader, loaded.words, self._sampling, loaded.familiar)
+
+    def _sampling(self, task: str) -> Any:
+        """How pictures of a task are sampled: a `nano_omni.drawing.Sampling`."""
+        from nano_omni.drawing import Sampling
+        from nano_omni.flow import Guidance
+
+        steps, guidance, image_guidance = self.sampling
+        if task not in GUIDANCE:
+            return Sampling(steps, guidance=Guidance(1.0, 1.0))
+        return Sampling(
+            steps, guidance=Guidance(GUIDANCE[task] if guidance is None else guidance, image_guidance)
+        )
 
     @cached_property
     def _draws(self) -> tuple[str, ...]:
@@ -533,13 +550,6 @@ class UnwaryNano(Nano):
         self, weights: str | Path | None = None, device: str = "cpu", max_bytes: int = 512 << 20
     ) -> None:
         super().__init__(weights, device, max_bytes, refuse=False)
-
-
-def _sampling(steps: int, guidance: float, image_guidance: float) -> Any:
-    from nano_omni.drawing import Sampling
-    from nano_omni.flow import Guidance
-
-    return Sampling(steps, guidance=Guidance(guidance, image_guidance))
 
 
 def _turn(look: str, degrees: float | None) -> tuple[str, float]:

@@ -52,7 +52,7 @@ def edit_of(image: Any, segments: Sequence[Segment], tokenizer: Any) -> Wanted:
     except PromptError as error:
         raise InputError(str(error)) from None
     contexts = [context_words(segment, tokenizer) for segment in segments[1:]]
-    return _wanted([image], prompt=words, contexts=contexts, nothing=edits.NO_CHANGE)
+    return _wanted([image], prompt=words, contexts=contexts, task="editing", nothing=edits.NO_CHANGE)
 
 
 def not_seen(one: Wanted, look: Any, least: float) -> str | None:
@@ -83,7 +83,7 @@ def edited(
 
     held = autoencoder()
     changed: list[Image] = []
-    for image, one, latents in zip(images, asked, drawer.latents(asked, seeds, changes=True), strict=True):
+    for image, one, latents in zip(images, asked, drawer.latents(asked, seeds), strict=True):
         small = one.photos[:1]
         new = redrawn(held, small, whole(one.latents[None]), whole(latents[None]))
         pixels = torch.from_numpy(np.ascontiguousarray(to_numpy(image)).copy()).permute(2, 0, 1)
@@ -109,7 +109,8 @@ def depth_of(request: DepthRequest, tokenizer: Any) -> Wanted:
         raise InputError(
             "the nano model reads contexts of two photos for the depth of the first: give it both"
         )
-    return _wanted(images, prompt=[INDEX["depth"]], contexts=[(False, words) for words in contexts])
+    words = [(False, one) for one in contexts]
+    return _wanted(images, prompt=[INDEX["depth"]], contexts=words, task="depth")
 
 
 def _depth_context(segment: Segment, tokenizer: Any) -> list[int]:
@@ -163,7 +164,7 @@ def view_of(image: Any, pose: CameraPose, segments: Sequence[Segment], tokenizer
     if any(not rolled for rolled, _ in contexts):
         raise InputError("the nano model draws a view from a pose and from visual tokens of its own alone")
     nothing = INDEX["<campose>"], INDEX["</campose>"]
-    return _wanted([image], prompt=pose_words_of(pose), contexts=contexts, nothing=nothing)
+    return _wanted([image], prompt=pose_words_of(pose), contexts=contexts, task="novel_view", nothing=nothing)
 
 
 def pose_words_of(pose: CameraPose) -> list[int]:

@@ -7,7 +7,7 @@ three kinds). Contexts are its own: thinking, a plan, visual tokens of the pictu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,12 +23,13 @@ from unroller.values import Image, VisualTokens
 @dataclass(frozen=True)
 class Wanted:
     """What is to be drawn, in words: the prompt's, and of each context whether it is a roll-out, and its
-    words; nothing: the words of a prompt that says nothing (none: as of a prompt for pictures). Where it is
-    drawn from photos, they (V, 3, 64, 64) uint8, and the latents (TOKENS, NUMBERS) of the first, as
-    tensors."""
+    words; task: of `nano_omni.config.TASKS`; nothing: the words of a prompt that says nothing (none:
+    there are no words to be led by). Where it is drawn from photos, they (V, 3, 64, 64) uint8, and the
+    latents (TOKENS, NUMBERS) of the first, as tensors."""
 
     prompt: list[int]
     contexts: list[tuple[bool, list[int]]] = field(default_factory=list)
+    task: str = "generation"
     nothing: Sequence[int] = ()
     photos: Any = None
     latents: Any = None
@@ -52,7 +53,8 @@ def wanted_of(prompt: Prompt, tokenizer: Any) -> Wanted:
         raise InputError(str(error)) from None
     except ValueError as error:
         raise InputError(f"{error}; choose another backend for larger pictures") from None
-    return Wanted(asked, [context_words(segment, tokenizer) for segment in prompt.segments[1:]])
+    contexts = [context_words(segment, tokenizer) for segment in prompt.segments[1:]]
+    return Wanted(asked, contexts, nothing=plans.EMPTY)
 
 
 def context_words(segment: Any, tokenizer: Any) -> tuple[bool, list[int]]:
@@ -92,10 +94,11 @@ def context_words(segment: Any, tokenizer: Any) -> tuple[bool, list[int]]:
 
 
 class Pictures:
-    """A `nano_omni.reader.Reader` of weights that draw, a tokenizer, how pictures are sampled, and what
-    photos the weights know, if that was measured (a `nano_omni.familiarity.Familiarity`)."""
+    """A `nano_omni.reader.Reader` of weights that draw, a tokenizer, how pictures of a task are sampled (a
+    `nano_omni.drawing.Sampling`), and what photos the weights know, if that was measured (a
+    `nano_omni.familiarity.Familiarity`)."""
 
-    def __init__(self, reader: Any, words: Any, sampling: Any, familiar: Any = None) -> None:
+    def __init__(self, reader: Any, words: Any, sampling: Callable[[str], Any], familiar: Any = None) -> None:
         self.reader, self.words, self.sampling, self.familiar = reader, words, sampling, familiar
 
     def think(
@@ -148,46 +151,42 @@ class Pictures:
         held = autoencoder()
         return [as_image(pixels(held, one[None])[0]) for one in self.latents(asked, seeds)]
 
-    def latents(self, asked: Sequence[Wanted], seeds: Sequence[int], changes: bool = False) -> list[Any]:
-        """Of each picture its latents (TOKENS, NUMBERS). Where visual tokens guide, those that have some are
-        drawn together, and those that have none. changes: they are those of the photo, changed. All are drawn
-        from photos, or none."""
-        import torch
-
-        from nano_omni import plans
-        from nano_omni.drawing import Source, drawn_latents, seen
+    def latents(self, asked: Sequence[Wanted], seeds: Sequence[int]) -> list[Any]:
+        """Of each picture its latents (TOKENS, NUMBERS). What is sampled alike is drawn together."""
+        from nano_omni.drawing import drawn_latents, seen
 
         drawn: list[Any] = [None] * len(asked)
-        led = self.sampling.guidance.image != 1
-        by_tokens = [led and any(rolled for rolled, _ in one.contexts) for one in asked]
-        for rolled in dict.fromkeys(by_tokens):
-            of = [i for i, own in enumerate(by_tokens) if own == rolled]
-            some = [asked[i] for i in of]
-            guidance = self.sampling.guidance
-            if not rolled:  # there is no picture to be led by
-                guidance = replace(guidance, image=1.0)
-            if changes:  # a velocity that is shortened as a whole would move what is not to change
-                guidance = replace(guidance, least=1.0)
-            if some[0].photos is not None and not some[0].nothing:  # nor are there words to be led by
-                guidance = replace(guidance, text=1.0, image=1.0)
-            nothing = [replace(one, prompt=list(one.nothing or plans.EMPTY), contexts=[]) for one in some]
+        kinds = [(one.task, self._sampled(one)) for one in asked]
+        for kind in dict.fromkeys(kinds):
+            of, sampling = [i for i, own in enumerate(kinds) if own == kind], kind[1]
+            some, guidance = [asked[i] for i in of], sampling.guidance
+            nothing = [replace(one, prompt=list(one.nothing), contexts=[]) for one in some]
             unseen = [replace(one, contexts=_words_only(one)) for one in some]
-            source = None
-            if some[0].photos is not None:
-                source = Source(torch.stack([one.latents for one in some]), changes)
             latents = drawn_latents(
                 self.reader.model,
                 [seen(node) for node in self.read(some)],
                 [seen(node) for node in self.read(nothing)] if guidance.text != 1 else None,
                 [seen(node) for node in self.read(unseen)] if guidance.image != 1 else None,
                 [seeds[i] for i in of],
-                replace(self.sampling, guidance=guidance),
-                lambda step, latents: progress.tell(step, self.sampling.steps),
-                source,
+                sampling,
+                lambda step, latents: progress.tell(step, sampling.steps),  # noqa: B023 - called before the next
+                _source(some),
             )
             for i, one in zip(of, latents, strict=True):
                 drawn[i] = one
         return drawn
+
+    def _sampled(self, one: Wanted) -> Any:
+        """How one is sampled: led away from what it has only."""
+        sampling = self.sampling(one.task)
+        guidance = sampling.guidance
+        if not any(rolled for rolled, _ in one.contexts):
+            guidance = replace(guidance, image=1.0)
+        if not one.nothing:
+            guidance = replace(guidance, text=1.0, image=1.0)
+        if one.task == "editing":  # a velocity that is shortened as a whole would move what is not to change
+            guidance = replace(guidance, least=1.0)
+        return replace(sampling, guidance=guidance)
 
     def looks(self, asked: Sequence[Wanted]) -> list[Any]:
         """What the model sees of the photos: a `nano_omni.reader.Look` each."""
@@ -216,6 +215,17 @@ class Pictures:
 def as_image(pixels: Any) -> Image:
     """Of a tensor (3, H, W) uint8."""
     return Image(to_numpy(pixels.permute(1, 2, 0).contiguous()))
+
+
+def _source(some: Sequence[Wanted]) -> Any:
+    """The photos that all of a task are drawn from, if they are: a `nano_omni.drawing.Source`."""
+    import torch
+
+    from nano_omni.drawing import Source
+
+    if some[0].photos is None:
+        return None
+    return Source(torch.stack([one.latents for one in some]), some[0].task == "editing")
 
 
 def _words_only(one: Wanted) -> list[tuple[bool, list[int]]]:
