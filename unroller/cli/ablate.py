@@ -224,7 +224,7 @@ def ablate(
 def _executor(setup: Setup, brought: Used, problems: Sequence[Problem]) -> Executor:
     from unroller.cli.setup import executor_of
 
-    return executor_of(setup, brought, problems[0].task)
+    return executor_of(setup, brought, problems[0].task, problems[0])
 
 
 def _show(table: Any, out: Path | None, plots: bool, as_json: bool, as_csv: bool) -> None:

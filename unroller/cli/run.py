@@ -198,7 +198,7 @@ def run(
         }
         x = _problem(task, [str(photo) for photo in photos or ()], fields, problem, problem_option, brought)
     with waiting("getting ready …"):
-        executor = executor_of(setup, brought, x.task)
+        executor = executor_of(setup, brought, x.task, x)
     folder = new_folder(x.task, out)
     ended = _kept(executor, x, setup, folder)
     files = show_and_write(ended, folder, as_json, contributions)

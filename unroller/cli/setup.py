@@ -21,6 +21,7 @@ from unroller.cli.terminal import aside
 from unroller.cli.used import Used, file_as_module, here_on_path, is_path, load_named, used
 from unroller.executor import Executor
 from unroller.faults import JournalError, PluginError, ProblemError, UnknownName
+from unroller.problem import Problem
 from unroller.registry import load, load_all, near, registered
 
 FILE = "command.json"
@@ -71,8 +72,11 @@ def read_setup(folder: Path, session: dict[str, Any] | None) -> Setup:
 
 
 @aside()
-def executor_of(setup: Setup, brought: Used, task: str | None = None) -> Executor:
-    """An executor without a journal. `task`: one that it must be able to decode.
+def executor_of(
+    setup: Setup, brought: Used, task: str | None = None, problem: Problem | None = None
+) -> Executor:
+    """An executor without a journal. `task`: one that it must be able to decode; `problem`: one of those that
+    it is for, if they are at hand.
 
     Raises UnknownName, MissingCapability, PluginError, BudgetError, MemoError.
     """
@@ -80,7 +84,7 @@ def executor_of(setup: Setup, brought: Used, task: str | None = None) -> Executo
         raise ProblemError("choose one of --policy, --planner and --calls")
     _import_or_say_why(setup, brought, task)
     budget = {name: _whole(amount) for name, amount in setup.budget.items()}
-    backends, broken = _backends(setup, brought, task)
+    backends, broken = _backends(setup, brought, task, problem)
     base = Executor(backend=backends, policy=[], budget=budget, memo=setup.memo or "memory")
     base.broken.update(broken)
     executor = base.extend(
@@ -104,11 +108,14 @@ def brought_by(setup: Setup) -> Used:
     return used(setup.use)
 
 
-def _backends(setup: Setup, brought: Used, task: str | None) -> tuple[list[Any], dict[str, str]]:
+def _backends(
+    setup: Setup, brought: Used, task: str | None, problem: Problem | None
+) -> tuple[list[Any], dict[str, str]]:
     """Objects and names in order of preference, and what could not be imported.
 
-    Where none is named: a unified model alone, if one can decode the task, since it reads only what it
-    writes; else every registered one, first those that can decode.
+    Where none is named: those that can decode the task, first those that say they know the problem,
+    last those that say they do not; a unified model alone, since it reads only what it writes; after them
+    every other registered one.
     """
     if setup.backends:
         return backends_named(setup.backends, brought), {}
@@ -119,9 +126,19 @@ def _backends(setup: Setup, brought: Used, task: str | None) -> tuple[list[Any],
         decoders[task] = load("decoders", task)
     needs = decoders[task].needs if task in decoders else ()
     able = [backend for backend in every if needs and all(need in backend.provides for need in needs)]
+    others = [backend for backend in every if backend not in able]
+    if problem is not None and len(able) > 1:
+        able = [one() if isinstance(one, type) and hasattr(one, "knows") else one for one in able]
+        able.sort(key=lambda one: _foreign(one, problem))
     if able and getattr(able[0], "unified", False):
         return able[:1], broken
-    return [*able, *(backend for backend in every if backend not in able)], broken
+    return [*able, *others], broken
+
+
+def _foreign(backend: Any, problem: Problem) -> int:
+    """0 for a backend that says it knows a problem, 2 for one that says it does not."""
+    knows = getattr(backend, "knows", None)
+    return 1 if knows is None else 0 if knows(problem) else 2
 
 
 def backends_named(words: Sequence[str], brought: Used) -> list[Any]:

@@ -12,6 +12,7 @@ from primitives.backends.nano.pictures import Pictures, Wanted, is_drawing, want
 from primitives.backends.nano.prompts import context_of
 from unroller.capabilities import DepthRequest, Outcomes, Prompt, ViewRequest
 from unroller.faults import InputError, MissingCapability
+from unroller.problem import Problem
 from unroller.rendering import ImageSegment, TextSegment
 from unroller.values import CameraPose, DepthMap, Image, NovelViews
 
@@ -144,6 +145,16 @@ class FromPhotos:
             else:
                 why[i] = photos.not_seen(asked[i], look, photos.SEEN if familiar is None else familiar.seen)
         return why
+
+    def knows(self, problem: Problem) -> bool:
+        """Whether it was taught to draw what a problem asks for, from pictures like these."""
+        if problem.task not in self._draws or not problem.images or problem.look:
+            return False
+        try:
+            one = photos.wanted([image.pixels for image in problem.images[:2]])
+        except InputError:
+            return False
+        return self._unseen([one]) == [None]
 
     def _need(self, task: str) -> None:
         if task not in self._draws:

@@ -28,12 +28,14 @@ FARTHEST = 6.0
 _OFF_PLACE, _OFF_ANGLE = 0.3, 12.0  # metres and degrees that a pose may differ from what words say of it
 
 
-def _wanted(images: Sequence[Any], **fields: Any) -> Wanted:
+def wanted(images: Sequence[Any], prompt: Sequence[int] = (), **fields: Any) -> Wanted:
+    """What is to be drawn from photos (H, W, 3). Raises InputError for photos of other shapes."""
     from nano_omni.autoencoder import autoencoder
     from nano_omni.latents import patches
 
     photos = scaled_photos(images, SIDE)
-    return Wanted(photos=photos, latents=patches(autoencoder().encode(photos[:1]))[0], **fields)
+    latents = patches(autoencoder().encode(photos[:1]))[0]
+    return Wanted(list(prompt), photos=photos, latents=latents, **fields)
 
 
 # --------------------------------------------------------------------------------------------------- editing
@@ -52,7 +54,7 @@ def edit_of(image: Any, segments: Sequence[Segment], tokenizer: Any) -> Wanted:
     except PromptError as error:
         raise InputError(str(error)) from None
     contexts = [context_words(segment, tokenizer) for segment in segments[1:]]
-    return _wanted([image], prompt=words, contexts=contexts, task="editing", nothing=edits.NO_CHANGE)
+    return wanted([image], prompt=words, contexts=contexts, task="editing", nothing=edits.NO_CHANGE)
 
 
 def not_seen(one: Wanted, look: Any, least: float) -> str | None:
@@ -110,7 +112,7 @@ def depth_of(request: DepthRequest, tokenizer: Any) -> Wanted:
             "the nano model reads contexts of two photos for the depth of the first: give it both"
         )
     words = [(False, one) for one in contexts]
-    return _wanted(images, prompt=[INDEX["depth"]], contexts=words, task="depth")
+    return wanted(images, prompt=[INDEX["depth"]], contexts=words, task="depth")
 
 
 def _depth_context(segment: Segment, tokenizer: Any) -> list[int]:
@@ -164,7 +166,7 @@ def view_of(image: Any, pose: CameraPose, segments: Sequence[Segment], tokenizer
     if any(not rolled for rolled, _ in contexts):
         raise InputError("the nano model draws a view from a pose and from visual tokens of its own alone")
     nothing = INDEX["<campose>"], INDEX["</campose>"]
-    return _wanted([image], prompt=pose_words_of(pose), contexts=contexts, task="novel_view", nothing=nothing)
+    return wanted([image], prompt=pose_words_of(pose), contexts=contexts, task="novel_view", nothing=nothing)
 
 
 def pose_words_of(pose: CameraPose) -> list[int]:

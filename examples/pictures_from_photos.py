@@ -1,0 +1,76 @@
+"""What the embedded model draws from photos: changes, depth, and views from elsewhere, into one picture.
+
+    python examples/pictures_from_photos.py drawn_from_photos.png
+
+Nothing is picked: these are the first problems of each set, one a row, and under each picture stands how good
+it is.
+"""
+
+import sys
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from unroller import Executor
+from unroller.registry import load
+
+CONTEXTS = {
+    "direct": [],
+    "long thinking": ["text_think_long"],
+    "depth caption": ["depth_caption"],
+    "visual tokens": ["visual_token_rollout"],
+}
+SETS = (
+    ("edits", "editing", ("direct", "long thinking", "visual tokens")),
+    ("depths", "depth", ("direct", "depth caption", "visual tokens")),
+    ("views", "view_objects", ("direct", "visual tokens")),
+)
+EACH = 3
+MEASURE = {"editing": "kept", "depth": "δ1", "view_objects": "objects"}
+
+
+def pixels(value):
+    """Of an image, a depth map, or views."""
+    if hasattr(value, "depth"):
+        return np.log(np.maximum(value.depth, 0.3))
+    return value.views[0] if hasattr(value, "views") else value.pixels
+
+
+def words(problem, scorer, output):
+    found = load("scorers", scorer)(problem, output)
+    if scorer == "editing":
+        return f"{'met' if found['score'] else 'not met'}, {100 * found['kept']:.0f} % kept"
+    return f"{MEASURE[scorer]} {100 * found['score']:.0f} %"
+
+
+def main(path: str) -> None:
+    figure = Figure(figsize=(7.2, 1.75 * EACH * len(SETS)), layout="constrained")
+    axes = figure.subplots(EACH * len(SETS), 5)
+    for one in axes.flat:
+        one.set_axis_off()
+    for block, (name, scorer, contexts) in enumerate(SETS):
+        problems = [load("problems", name)(number) for number in range(EACH)]
+        rows = axes[block * EACH :][:EACH]
+        for row, problem in zip(rows, problems, strict=True):
+            truth = problem.metadata["truth"]
+            show(row[0], problem.images[0].pixels, problem.prompt or name.removesuffix("s"))
+            if "depth" in truth:
+                show(row[1], np.log(np.maximum(truth["depth"], 0.3)), "true depth")
+            if "views" in truth:
+                show(row[1], np.array(truth["views"][0], np.uint8), "true view")
+        for k, context in enumerate(contexts):
+            runs = Executor(backend="nano", policy=CONTEXTS[context]).map(problems)
+            for row, problem, run in zip(rows, problems, runs, strict=True):
+                if run.output is not None:
+                    title = f"{context}: {words(problem, scorer, run.output)}"
+                    show(row[k + 2], pixels(run.output), title)
+    figure.savefig(path, dpi=130)
+
+
+def show(place, picture, title):
+    place.imshow(picture, interpolation="nearest", cmap="gray")
+    place.set_title(title, fontsize=6)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
