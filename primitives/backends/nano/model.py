@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from primitives.backends.checkpoints import imported
 from primitives.backends.nano import weights as files
-from primitives.backends.nano.from_photos import VIEW, FromPhotos, asked_for, is_edit, teach
-from primitives.backends.nano.pictures import Pictures, is_drawing
+from primitives.backends.nano.draws import DRAWS, GUIDANCE, IMAGE_GUIDANCE, STEPS, Draws, teach
 from primitives.backends.nano.prompts import (
     AFTER_CAPTION,
     CODEBOOK,
@@ -31,11 +30,8 @@ from primitives.backends.nano.prompts import (
 from unroller.arrays import Array, to_numpy
 from unroller.capabilities import (
     AnswerScorer,
-    DepthEstimator,
     FeatureExtractor,
     Generation,
-    ImageEditor,
-    ImageGenerator,
     Outcomes,
     PhotoPair,
     PoseEstimator,
@@ -46,27 +42,22 @@ from unroller.capabilities import (
     VisualTokenizer,
 )
 from unroller.cost import Reading
-from unroller.faults import InputError, MissingCapability
+from unroller.faults import InputError
 from unroller.values import CameraPose, Image, Latents, NovelViews, VisualTokens
 
 T = TypeVar("T")
-STEPS, IMAGE_GUIDANCE = 16, 1.0
-"""How pictures are sampled: see `nano_omni.drawing.Sampling`."""
-GUIDANCE: dict[str, float] = {"generation": 5.0, "editing": 1.0, "novel_view": 1.0}
-"""On words, where nothing else is said: what did best on validation pictures. Depth has none."""
 KINDS = ("think", "think_long", "caption", "depth_caption")
 """The kinds of text it writes."""
-_DRAWS: dict[type[Any], str] = {ImageGenerator: "generation", ImageEditor: "editing", DepthEstimator: "depth"}
 
 
 def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
     """Weights draw what they were taught to."""
     of_all = AnswerScorer, FeatureExtractor, PoseEstimator, TextGenerator, ViewSynthesizer, VisualTokenizer
     drawn = files.draws(files.drawing(weights))
-    return (*of_all, *(capability for capability, task in _DRAWS.items() if task in drawn))
+    return (*of_all, *(capability for capability, task in DRAWS.items() if task in drawn))
 
 
-class Nano(FromPhotos):
+class Nano(Draws):
     """Every capability that one set of weights has: see `provides`.
 
     weights: a folder as `nano_omni.training.run` writes it (None: those that come along); device: where
@@ -81,8 +72,6 @@ class Nano(FromPhotos):
     unified = True
     provides: tuple[type[Any], ...] = _provided(None)
     shows_tokens = True
-    size: ClassVar[tuple[int, int]] = (64, 64)
-    """Of the pictures that it draws."""
 
     def __init__(
         self,
@@ -96,7 +85,7 @@ class Nano(FromPhotos):
     ) -> None:
         self._folder = weights
         self.provides = _provided(weights)
-        self.lacks = {one: teach(task) for one, task in _DRAWS.items() if one not in self.provides}
+        self.lacks = {one: teach(task) for one, task in DRAWS.items() if one not in self.provides}
         self.sampling = steps, None if guidance is None else float(guidance), float(image_guidance)
         if steps < 1 or not 0 <= (guidance or 0.0) < 100 or not 0 <= image_guidance < 100:
             raise ValueError(
@@ -135,34 +124,6 @@ class Nano(FromPhotos):
     def reader(self) -> Any:
         """What reads and remembers: a `nano_omni.reader.Reader`."""
         return self._loaded.reader
-
-    @cached_property
-    def _drawer(self) -> Pictures:
-        folder = self.drawing_folder
-        if folder is None:
-            raise MissingCapability(f"the nano model in {self.folder} lacks {teach('generation')}")
-        known = files.knows_photos(folder)
-        if folder == self.folder and known:
-            loaded = self._loaded
-        else:
-            loaded = files.load(folder, self.device, self.max_bytes, known)
-        return Pictures(loaded.reader, loaded.words, self._sampling, loaded.familiar)
-
-    def _sampling(self, task: str) -> Any:
-        """How pictures of a task are sampled: a `nano_omni.drawing.Sampling`."""
-        from nano_omni.drawing import Sampling
-        from nano_omni.flow import Guidance
-
-        steps, guidance, image_guidance = self.sampling
-        if task not in GUIDANCE:
-            return Sampling(steps, guidance=Guidance(1.0, 1.0))
-        return Sampling(
-            steps, guidance=Guidance(GUIDANCE[task] if guidance is None else guidance, image_guidance)
-        )
-
-    @cached_property
-    def _draws(self) -> tuple[str, ...]:
-        return files.draws(self.drawing_folder)
 
     @property
     def reading(self) -> Reading:
@@ -342,12 +303,6 @@ class Nano(FromPhotos):
             outcomes[i] = outcome
         return outcomes
 
-    def _of_a_picture(self, prompt: Prompt) -> bool:
-        """Whether it is about a picture that there is not yet."""
-        if prompt.writes == VIEW:
-            return "novel_view" in self._draws
-        return is_drawing(prompt) or ("editing" in self._draws and is_edit(prompt))
-
     def _sides(self, prompts: list[Prompt], count: int) -> list[Any]:
         from nano_omni import views
         from nano_omni.visual import GRID
@@ -372,40 +327,6 @@ class Nano(FromPhotos):
     def decode_tokens(self, tokens: Sequence[VisualTokens]) -> Outcomes[Image]:
         """Pictures of what was rolled out, one above the other."""
         return [_picture(one) for one in tokens]
-
-    # ----------------------------------------------------------------------------------------------- drawing
-
-    def generate_image(
-        self, prompts: Sequence[Prompt], *, width: int, height: int, seeds: Sequence[int]
-    ) -> Outcomes[Image]:
-        """Pictures of 64 x 64 pixels of prompts like "two red cones left of a blue box"."""
-        if (width, height) != self.size:
-            why = (
-                f"the nano model draws pictures of 64 x 64 pixels, not {width} x {height}: leave the size out"
-            )
-            return [InputError(why)] * len(prompts)
-        return self._where_wanted(prompts, lambda asked, of: self._drawer.draw(asked, [seeds[i] for i in of]))
-
-    def _sketches(self, prompts: list[Prompt], count: int, temperature: float, seeds: list[int]) -> list[Any]:
-        return self._where_wanted(
-            prompts,
-            lambda asked, of: self._drawer.roll_out(asked, count, temperature, [seeds[i] for i in of]),
-        )
-
-    def _plans(
-        self, kind: str, prompts: list[Prompt], most: int, temperature: float, seeds: list[int]
-    ) -> list[Any]:
-        return self._where_wanted(
-            prompts,
-            lambda asked, of: self._drawer.think(asked, kind, most, temperature, [seeds[i] for i in of]),
-        )
-
-    def _where_wanted(
-        self, prompts: Sequence[Prompt], work: Callable[[list[Any], list[int]], Sequence[Any]]
-    ) -> list[Any]:
-        """`work` on all prompts for pictures that can be read; for the others, why not."""
-        words = self._drawer.words
-        return self._where_drawable(len(prompts), lambda i: asked_for(prompts[i], words), work)
 
     # ----------------------------------------------------------------------------------------- hidden states
 

@@ -1,21 +1,39 @@
-"""The part of the embedded model's backend that draws from photos, for weights that were taught so."""
+"""The part of the embedded model's backend that draws: from prompts, and from photos where weights were
+taught so. What is asked for is read, thought about, rolled out and drawn by a `pictures.Pictures`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from primitives.backends.nano import photos
+from primitives.backends.nano import weights as files
 from primitives.backends.nano.pictures import Pictures, Wanted, is_drawing, wanted_of
 from primitives.backends.nano.prompts import context_of
-from unroller.capabilities import DepthRequest, Outcomes, Prompt, ViewRequest
+from unroller.capabilities import (
+    DepthEstimator,
+    DepthRequest,
+    ImageEditor,
+    ImageGenerator,
+    Outcomes,
+    Prompt,
+    ViewRequest,
+)
 from unroller.faults import InputError, MissingCapability
 from unroller.problem import Problem
 from unroller.rendering import ImageSegment, TextSegment
 from unroller.values import CameraPose, DepthMap, Image, NovelViews
 
+STEPS, IMAGE_GUIDANCE = 16, 1.0
+"""How pictures are sampled: see `nano_omni.drawing.Sampling`."""
+GUIDANCE: dict[str, float] = {"generation": 5.0, "editing": 1.0, "novel_view": 1.0}
+"""On words, where nothing else is said: what did best on validation pictures. Depth has none."""
+DRAWS: dict[type[Any], str] = {ImageGenerator: "generation", ImageEditor: "editing", DepthEstimator: "depth"}
+"""The capabilities that weights may have, and the task they were then taught."""
 VIEW = "view_tokens"
 """What a prompt writes that asks for visual tokens of a view from elsewhere."""
 
@@ -43,12 +61,59 @@ def asked_for(prompt: Prompt, words: Any) -> Wanted:
     return photos.view_of(first.pixels, pose, prompt.segments[texts[0] + 1 :], words)
 
 
-class FromPhotos:
-    """`ImageEditor`, `DepthEstimator`, and views from elsewhere."""
+class Draws:
+    """`ImageGenerator`, `ImageEditor`, `DepthEstimator`, and views from elsewhere."""
 
-    _drawer: Pictures
-    _draws: tuple[str, ...]
+    size: ClassVar[tuple[int, int]] = (64, 64)
+    """Of the pictures that it draws."""
+
+    folder: Path
+    drawing_folder: Path | None
+    device: str
+    max_bytes: int
     refuse: bool
+    sampling: tuple[int, float | None, float]
+    """Steps, guidance on words (None: of each task its own) and on pictures."""
+    _loaded: files.Loaded
+
+    @cached_property
+    def _draws(self) -> tuple[str, ...]:
+        return files.draws(self.drawing_folder)
+
+    @cached_property
+    def _drawer(self) -> Pictures:
+        folder = self.drawing_folder
+        if folder is None:
+            raise MissingCapability(f"the nano model in {self.folder} lacks {teach('generation')}")
+        known = files.knows_photos(folder)
+        if folder == self.folder and known:
+            loaded = self._loaded
+        else:
+            loaded = files.load(folder, self.device, self.max_bytes, known)
+        return Pictures(loaded.reader, loaded.words, self._sampling, loaded.familiar)
+
+    def _sampling(self, task: str) -> Any:
+        """How pictures of a task are sampled: a `nano_omni.drawing.Sampling`."""
+        from nano_omni.drawing import Sampling
+        from nano_omni.flow import Guidance
+
+        steps, guidance, image_guidance = self.sampling
+        if task not in GUIDANCE:
+            return Sampling(steps, guidance=Guidance(1.0, 1.0))
+        return Sampling(
+            steps, guidance=Guidance(GUIDANCE[task] if guidance is None else guidance, image_guidance)
+        )
+
+    def generate_image(
+        self, prompts: Sequence[Prompt], *, width: int, height: int, seeds: Sequence[int]
+    ) -> Outcomes[Image]:
+        """Pictures of 64 x 64 pixels of prompts like "two red cones left of a blue box"."""
+        if (width, height) != self.size:
+            why = (
+                f"the nano model draws pictures of 64 x 64 pixels, not {width} x {height}: leave the size out"
+            )
+            return [InputError(why)] * len(prompts)
+        return self._where_wanted(prompts, lambda asked, of: self._drawer.draw(asked, [seeds[i] for i in of]))
 
     def edit_image(
         self, images: Sequence[Image], prompts: Sequence[Prompt], *, seeds: Sequence[int]
@@ -102,6 +167,33 @@ class FromPhotos:
             return [_as_views(requests[i], picture) for i, picture in zip(of, drawn, strict=True)]
 
         return self._where_drawable(len(requests), read, draw)
+
+    def _of_a_picture(self, prompt: Prompt) -> bool:
+        """Whether it is about a picture that there is not yet."""
+        if prompt.writes == VIEW:
+            return "novel_view" in self._draws
+        return is_drawing(prompt) or ("editing" in self._draws and is_edit(prompt))
+
+    def _sketches(self, prompts: list[Prompt], count: int, temperature: float, seeds: list[int]) -> list[Any]:
+        return self._where_wanted(
+            prompts,
+            lambda asked, of: self._drawer.roll_out(asked, count, temperature, [seeds[i] for i in of]),
+        )
+
+    def _plans(
+        self, kind: str, prompts: list[Prompt], most: int, temperature: float, seeds: list[int]
+    ) -> list[Any]:
+        return self._where_wanted(
+            prompts,
+            lambda asked, of: self._drawer.think(asked, kind, most, temperature, [seeds[i] for i in of]),
+        )
+
+    def _where_wanted(
+        self, prompts: Sequence[Prompt], work: Callable[[list[Any], list[int]], Sequence[Any]]
+    ) -> list[Any]:
+        """`work` on all prompts for pictures that can be read; for the others, why not."""
+        words = self._drawer.words
+        return self._where_drawable(len(prompts), lambda i: asked_for(prompts[i], words), work)
 
     def _where_drawable(
         self,
