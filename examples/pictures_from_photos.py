@@ -1,12 +1,13 @@
 """What the embedded model draws from photos: changes, depth, and views from elsewhere, into one picture.
 
-    python examples/pictures_from_photos.py drawn_from_photos.png
+    python examples/pictures_from_photos.py --out drawn_from_photos.png --each 3
 
 Nothing is picked: these are the first problems of each set, one a row, and under each picture stands how good
 it is.
 """
 
-import sys
+import argparse
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,8 +26,7 @@ SETS = (
     ("depths", "depth", ("direct", "depth caption", "visual tokens")),
     ("views", "view_objects", ("direct", "visual tokens")),
 )
-EACH = 3
-MEASURE = {"editing": "kept", "depth": "δ1", "view_objects": "objects"}
+MEASURE = {"depth": "δ1", "view_objects": "objects"}
 
 
 def pixels(value):
@@ -43,17 +43,17 @@ def words(problem, scorer, output):
     return f"{MEASURE[scorer]} {100 * found['score']:.0f} %"
 
 
-def main(path: str) -> None:
-    figure = Figure(figsize=(7.2, 1.75 * EACH * len(SETS)), layout="constrained")
-    axes = figure.subplots(EACH * len(SETS), 5)
+def main(path: str, each: int) -> None:
+    figure = Figure(figsize=(8.5, 1.8 * each * len(SETS)), layout="constrained")
+    axes = figure.subplots(each * len(SETS), 5)
     for one in axes.flat:
         one.set_axis_off()
     for block, (name, scorer, contexts) in enumerate(SETS):
-        problems = [load("problems", name)(number) for number in range(EACH)]
-        rows = axes[block * EACH :][:EACH]
+        problems = [load("problems", name)(number) for number in range(each)]
+        rows = axes[block * each :][:each]
         for row, problem in zip(rows, problems, strict=True):
             truth = problem.metadata["truth"]
-            show(row[0], problem.images[0].pixels, problem.prompt or name.removesuffix("s"))
+            show(row[0], problem.images[0].pixels, fill(problem.prompt or name.removesuffix("s"), 26))
             if "depth" in truth:
                 show(row[1], np.log(np.maximum(truth["depth"], 0.3)), "true depth")
             if "views" in truth:
@@ -62,9 +62,10 @@ def main(path: str) -> None:
             runs = Executor(backend="nano", policy=CONTEXTS[context]).map(problems)
             for row, problem, run in zip(rows, problems, runs, strict=True):
                 if run.output is not None:
-                    title = f"{context}: {words(problem, scorer, run.output)}"
-                    show(row[k + 2], pixels(run.output), title)
-    figure.savefig(path, dpi=130)
+                    said = words(problem, scorer, run.output)
+                    print(f"{name} {run.number}, {context}: {said}")
+                    show(row[k + 2], pixels(run.output), f"{context}\n{said}")
+    figure.savefig(path, dpi=120)
 
 
 def show(place, picture, title):
@@ -73,4 +74,8 @@ def show(place, picture, title):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", default="drawn_from_photos.png")
+    parser.add_argument("--each", type=int, default=1, help="problems of each set")
+    asked = parser.parse_args()
+    main(asked.out, asked.each)

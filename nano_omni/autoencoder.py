@@ -21,10 +21,8 @@ FILE = Path(__file__).with_name("autoencoder.safetensors")
 CHANNELS = 16
 DOWN = 8  # pixels a side that become one place of latents
 _WIDTHS = (32, 64, 128)
-_UNCHANGED, _CHANGED = (
-    8 / 255,
-    32 / 255,
-)  # differences of a channel that no pixel, and all of it, is redrawn for
+_UNCHANGED, _CHANGED = 40 / 255, 80 / 255
+"""Differences of a channel for which no pixel, and all of it, is redrawn."""
 
 
 class Autoencoder(nn.Module):
@@ -87,9 +85,9 @@ def redrawn(held: Autoencoder, pictures: Tensor, before: Tensor, after: Tensor) 
     """Pictures (N, 3, S, S) uint8 with latents `before`, changed to what the latents `after` show.
 
     Only where the two decode to something else is a picture redrawn: elsewhere its pixels stay exactly as
-    they are, with all that latents lose of them, however often it is changed. Between a just visible change
-    and a plain one the old and the new are mixed. (Adding the difference of both to the picture, which keeps
-    as much, leaves a seam of what latents had lost of an object that is gone.)
+    they are, with all that latents lose of them, however often it is changed. Between a small difference,
+    which may be a mistake, and a plain one the old and the new are mixed. (Adding the difference of both to
+    the picture, which keeps as much, leaves a seam of what latents had lost of an object that is gone.)
     """
     old, new = held.decode(before), held.decode(after)
     moved = F.max_pool2d((new - old).abs().amax(1, keepdim=True), 3, stride=1, padding=1)
