@@ -28,9 +28,11 @@ PAPER: Schedules = {
 MEASURED: Schedules = {
     "spatial": [["camera_pose_estimate", "text_think"]],
     "generation": [["text_think_long"]],
+    "editing": [["text_think"], []],
 }
 """What came out better than the paper's list where it was measured: with views as well the embedded model
-answers less well (docs/nano.md), and with visual tokens it draws less well (docs/drawing.md)."""
+answers less well (docs/nano.md), and with visual tokens it draws less well (docs/drawing.md). For editing the
+paper has none (docs/drawing_from_photos.md)."""
 
 GEOMETRY: Schedules = {
     "pose": [["camera_pose_estimate", "describe_motion"]],
@@ -152,7 +154,7 @@ paper = SchedulePolicy(PAPER, "paper")
 schedule = SchedulePolicy(
     {
         task: [*MEASURED.get(task, ()), *PAPER.get(task, ()), *GEOMETRY.get(task, ())]
-        for task in {**PAPER, **GEOMETRY}
+        for task in {**PAPER, **MEASURED, **GEOMETRY}
     }
 )
 """What was measured to be best, else the paper's schedules where the backends can carry them out, geometry's

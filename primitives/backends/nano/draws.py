@@ -68,29 +68,33 @@ class Draws:
     """Of the pictures that it draws."""
 
     folder: Path
-    drawing_folder: Path | None
+    drawing: dict[str, Path]
     device: str
     max_bytes: int
     refuse: bool
     sampling: tuple[int, float | None, float]
     """Steps, guidance on words (None: of each task its own) and on pictures."""
     _loaded: files.Loaded
+    _drawers: dict[Path, Pictures]
 
-    @cached_property
-    def _draws(self) -> tuple[str, ...]:
-        return files.draws(self.drawing_folder)
-
-    @cached_property
-    def _drawer(self) -> Pictures:
-        folder = self.drawing_folder
+    def _drawer(self, task: str) -> Pictures:
+        """What draws a task. Raises MissingCapability where no weights were taught it."""
+        folder = self.drawing.get(task)
         if folder is None:
-            raise MissingCapability(f"the nano model in {self.folder} lacks {teach('generation')}")
-        known = files.knows_photos(folder)
-        if folder == self.folder and known:
-            loaded = self._loaded
-        else:
-            loaded = files.load(folder, self.device, self.max_bytes, known)
-        return Pictures(loaded.reader, loaded.words, self._sampling, loaded.familiar)
+            raise MissingCapability(f"the nano model lacks {teach(task)}")
+        if folder not in self._drawers:
+            known = files.knows_photos(folder)
+            if folder == self.folder and known:
+                loaded = self._loaded
+            else:
+                loaded = files.load(folder, self.device, self.max_bytes, known)
+            self._drawers[folder] = Pictures(loaded.reader, loaded.words, self._sampling, loaded.familiar)
+        return self._drawers[folder]
+
+    @cached_property
+    def _words(self) -> Any:
+        """The tokenizer: all weights that come along have the same."""
+        return self._drawer(next(iter(self.drawing), "generation")).words
 
     def _sampling(self, task: str) -> Any:
         """How pictures of a task are sampled: a `nano_omni.drawing.Sampling`."""
@@ -113,35 +117,36 @@ class Draws:
                 f"the nano model draws pictures of 64 x 64 pixels, not {width} x {height}: leave the size out"
             )
             return [InputError(why)] * len(prompts)
-        return self._where_wanted(prompts, lambda asked, of: self._drawer.draw(asked, [seeds[i] for i in of]))
+        self._drawer("generation")  # or it says what is lacking
+        return self._where_wanted(
+            prompts, lambda drawer, asked, of: drawer.draw(asked, [seeds[i] for i in of])
+        )
 
     def edit_image(
         self, images: Sequence[Image], prompts: Sequence[Prompt], *, seeds: Sequence[int]
     ) -> Outcomes[Image]:
         """Changes like "make the red cone green". Pixels that show the same as before stay as they are."""
-        self._need("editing")
-        words = self._drawer.words
+        words = self._drawer("editing").words
 
         def read(i: int) -> Wanted:
             return photos.edit_of(images[i].pixels, prompts[i].segments, words)
 
-        def draw(asked: list[Wanted], of: list[int]) -> list[Image]:
-            return photos.edited(self._drawer, [images[i].pixels for i in of], asked, [seeds[i] for i in of])
+        def draw(drawer: Pictures, asked: list[Wanted], of: list[int]) -> list[Image]:
+            return photos.edited(drawer, [images[i].pixels for i in of], asked, [seeds[i] for i in of])
 
         return self._where_drawable(len(images), read, draw)
 
     def estimate_depth(self, requests: Sequence[DepthRequest], *, seeds: Sequence[int]) -> Outcomes[DepthMap]:
         """In metres, 0.3 to 8, for square photos with a field of view of 90 degrees."""
-        self._need("depth")
-        words = self._drawer.words
+        words = self._drawer("depth").words
 
-        def draw(asked: list[Wanted], of: list[int]) -> list[Any]:
+        def draw(drawer: Pictures, asked: list[Wanted], of: list[int]) -> list[Any]:
             some: list[Any] = [None] * len(asked)
             pairs = [len(one.photos) for one in asked]
             for count in dict.fromkeys(pairs):
                 part = [k for k, own in enumerate(pairs) if own == count]
                 found = photos.depths(
-                    self._drawer,
+                    drawer,
                     [requests[of[k]] for k in part],
                     [asked[k] for k in part],
                     [seeds[of[k]] for k in part],
@@ -154,7 +159,7 @@ class Draws:
 
     def _from_poses(self, requests: Sequence[ViewRequest], seeds: Sequence[int]) -> list[Any]:
         """Pictures of 64 x 64 pixels of what is seen from the requests' poses."""
-        words = self._drawer.words
+        words = self._drawer("novel_view").words
 
         def read(i: int) -> Wanted:
             one = requests[i]
@@ -162,8 +167,8 @@ class Draws:
                 raise InputError("ask for a pose or for directions, not for both")
             return photos.view_of(one.photo.pixels, one.pose, one.context, words)
 
-        def draw(asked: list[Wanted], of: list[int]) -> list[NovelViews]:
-            drawn = self._drawer.draw(asked, [seeds[i] for i in of])
+        def draw(drawer: Pictures, asked: list[Wanted], of: list[int]) -> list[NovelViews]:
+            drawn = drawer.draw(asked, [seeds[i] for i in of])
             return [_as_views(requests[i], picture) for i, picture in zip(of, drawn, strict=True)]
 
         return self._where_drawable(len(requests), read, draw)
@@ -171,13 +176,13 @@ class Draws:
     def _of_a_picture(self, prompt: Prompt) -> bool:
         """Whether it is about a picture that there is not yet."""
         if prompt.writes == VIEW:
-            return "novel_view" in self._draws
-        return is_drawing(prompt) or ("editing" in self._draws and is_edit(prompt))
+            return "novel_view" in self.drawing
+        return is_drawing(prompt) or ("editing" in self.drawing and is_edit(prompt))
 
     def _sketches(self, prompts: list[Prompt], count: int, temperature: float, seeds: list[int]) -> list[Any]:
         return self._where_wanted(
             prompts,
-            lambda asked, of: self._drawer.roll_out(asked, count, temperature, [seeds[i] for i in of]),
+            lambda drawer, asked, of: drawer.roll_out(asked, count, temperature, [seeds[i] for i in of]),
         )
 
     def _plans(
@@ -185,23 +190,24 @@ class Draws:
     ) -> list[Any]:
         return self._where_wanted(
             prompts,
-            lambda asked, of: self._drawer.think(asked, kind, most, temperature, [seeds[i] for i in of]),
+            lambda drawer, asked, of: drawer.think(asked, kind, most, temperature, [seeds[i] for i in of]),
         )
 
     def _where_wanted(
-        self, prompts: Sequence[Prompt], work: Callable[[list[Any], list[int]], Sequence[Any]]
+        self, prompts: Sequence[Prompt], work: Callable[[Pictures, list[Any], list[int]], Sequence[Any]]
     ) -> list[Any]:
         """`work` on all prompts for pictures that can be read; for the others, why not."""
-        words = self._drawer.words
+        words = self._words
         return self._where_drawable(len(prompts), lambda i: asked_for(prompts[i], words), work)
 
     def _where_drawable(
         self,
         count: int,
         read: Callable[[int], Wanted],
-        work: Callable[[list[Wanted], list[int]], Sequence[Any]],
+        work: Callable[[Pictures, list[Wanted], list[int]], Sequence[Any]],
     ) -> list[Any]:
-        """`work` on all samples that `read` can read and the model knows; for the others, why not."""
+        """`work` on all samples that `read` can read and the model knows, with what draws them; for the
+        others, why not."""
         outcomes: list[Any] = [None] * count
         asked: list[Wanted] = []
         of: list[int] = []
@@ -211,24 +217,27 @@ class Draws:
                 of.append(i)
             except InputError as error:
                 outcomes[i] = error
-        why = self._unseen(asked)
-        for i, reason in zip(of, why, strict=True):
-            if reason is not None:
-                outcomes[i] = InputError(reason)
-        known = [k for k, reason in enumerate(why) if reason is None]
-        of = [of[k] for k in known]
-        for i, outcome in zip(of, work([asked[k] for k in known], of) if of else (), strict=True):
-            outcomes[i] = outcome
+        for drawer in dict.fromkeys(self._drawer(one.task) for one in asked):
+            own = [k for k, one in enumerate(asked) if self._drawer(one.task) is drawer]
+            why = self._unseen(drawer, [asked[k] for k in own])
+            for k, reason in zip(own, why, strict=True):
+                if reason is not None:
+                    outcomes[of[k]] = InputError(reason)
+            known = [k for k, reason in zip(own, why, strict=True) if reason is None]
+            places = [of[k] for k in known]
+            made = work(drawer, [asked[k] for k in known], places) if known else ()
+            for i, outcome in zip(places, made, strict=True):
+                outcomes[i] = outcome
         return outcomes
 
-    def _unseen(self, asked: Sequence[Wanted]) -> list[str | None]:
+    def _unseen(self, drawer: Pictures, asked: Sequence[Wanted]) -> list[str | None]:
         """Why the model does not know what it is shown, or sees nothing of what it is asked to change."""
         why: list[str | None] = [None] * len(asked)
         if not self.refuse:
             return why
-        familiar = self._drawer.familiar
+        familiar = drawer.familiar
         of = [i for i, one in enumerate(asked) if one.photos is not None]
-        for i, look in zip(of, self._drawer.looks([asked[i] for i in of]), strict=True):
+        for i, look in zip(of, drawer.looks([asked[i] for i in of]), strict=True):
             if familiar is not None and familiar.is_strange(look):
                 why[i] = (
                     "this picture is not like the rooms the nano model was trained on: choose a backend made"
@@ -240,17 +249,13 @@ class Draws:
 
     def knows(self, problem: Problem) -> bool:
         """Whether it was taught to draw what a problem asks for, from pictures like these."""
-        if problem.task not in self._draws or not problem.images or problem.look:
+        if problem.task not in self.drawing or not problem.images or problem.look:
             return False
         try:
             one = photos.wanted([image.pixels for image in problem.images[:2]])
         except InputError:
             return False
-        return self._unseen([one]) == [None]
-
-    def _need(self, task: str) -> None:
-        if task not in self._draws:
-            raise MissingCapability(f"the nano model lacks {teach(task)}")
+        return self._unseen(self._drawer(problem.task), [one]) == [None]
 
 
 def teach(task: str) -> str:

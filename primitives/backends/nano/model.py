@@ -53,7 +53,7 @@ KINDS = ("think", "think_long", "caption", "depth_caption")
 def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
     """Weights draw what they were taught to."""
     of_all = AnswerScorer, FeatureExtractor, PoseEstimator, TextGenerator, ViewSynthesizer, VisualTokenizer
-    drawn = files.draws(files.drawing(weights))
+    drawn = files.drawing(weights)
     return (*of_all, *(capability for capability, task in DRAWS.items() if task in drawn))
 
 
@@ -92,6 +92,7 @@ class Nano(Draws):
                 f"steps={steps}, guidance={guidance}, image_guidance={image_guidance}: pictures take 1 step"
                 " or more, and guidance lies in 0..100"
             )
+        self._drawers = {}
         self.device = device
         self.max_bytes = max_bytes
         self.refuse = refuse
@@ -101,16 +102,17 @@ class Nano(Draws):
         return files.shipped() if self._folder is None else Path(self._folder)
 
     @cached_property
-    def drawing_folder(self) -> Path | None:
-        """Of the weights that draw, if there are any."""
+    def drawing(self) -> dict[str, Path]:
+        """Of each task that can be drawn, the folder of the weights that draw it."""
         return files.drawing(self._folder)
 
     @cached_property
     def fingerprint(self) -> str:
         own = files.fingerprint(self.folder) + ("" if self.refuse else "-refuses-nothing")
-        if self.drawing_folder is None:
+        if not self.drawing:
             return own
-        others = "" if self.drawing_folder == self.folder else f"-{files.fingerprint(self.drawing_folder)}"
+        folders = dict.fromkeys(self.drawing.values())
+        others = "".join(f"-{files.fingerprint(one)}" for one in folders if one != self.folder)
         steps, guidance, image = self.sampling
         scales = GUIDANCE.values() if guidance is None else (guidance,)
         how = "-".join(f"{one:g}" for one in (steps, *scales, image))
@@ -129,8 +131,7 @@ class Nano(Draws):
     def reading(self) -> Reading:
         """Tokens read, found again and written so far."""
         held = [self._loaded.reader] if "_loaded" in self.__dict__ else []
-        if "_drawer" in self.__dict__ and self._drawer.reader not in held:
-            held.append(self._drawer.reader)
+        held += [one.reader for one in self._drawers.values() if one.reader not in held]
         counts = [(one.prefilled, one.reused, one.written) for one in held]
         return Reading(*(sum(some) for some in zip(*counts, strict=True))) if counts else Reading()
 
@@ -253,7 +254,7 @@ class Nano(Draws):
         from nano_omni import views
 
         posed = [i for i, request in enumerate(requests) if request.pose is not None]
-        if posed and "novel_view" in self._draws:
+        if posed and "novel_view" in self.drawing:
             outcomes: list[Any] = [None] * len(requests)
             rest = [i for i in range(len(requests)) if i not in set(posed)]
             drawn = self._from_poses([requests[i] for i in posed], [seeds[i] for i in posed])

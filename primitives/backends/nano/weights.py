@@ -11,6 +11,8 @@ from unroller.faults import MissingCapability
 
 NEEDED = ("model.safetensors", "config.json")
 FILES = (*NEEDED, "tokenizer.json", "familiarity.safetensors")
+DRAWING = ("drawing", "photos")
+"""Of those that come along, the weights that draw from prompts, and those that draw from photos."""
 
 
 class Loaded(NamedTuple):
@@ -29,14 +31,18 @@ def shipped() -> Path:
     return Path(nano_omni.__file__).with_name("weights") / "cpu"
 
 
-def drawing(weights: str | Path | None) -> Path | None:
-    """The folder of weights that draw: the one that is given (None: shipped), if they have a generation
-    expert; else, of those that come along, the ones that were taught to draw."""
+def drawing(weights: str | Path | None) -> dict[str, Path]:
+    """Of each task that can be drawn, the folder of weights that draw it: the one that is given (None:
+    shipped), if it has a generation expert; else, of those that come along, the first that was taught it."""
     folder = shipped() if weights is None else Path(weights)
-    if draws(folder):
-        return folder
-    others = shipped().with_name("drawing")
-    return others if weights is None and draws(others) else None
+    folders = [folder]
+    if weights is None and not draws(folder):
+        folders = [shipped().with_name(name) for name in DRAWING]
+    found: dict[str, Path] = {}
+    for one in folders:
+        for task in draws(one):
+            found.setdefault(task, one)
+    return found
 
 
 def knows_photos(folder: Path) -> bool:
@@ -44,11 +50,9 @@ def knows_photos(folder: Path) -> bool:
     return (folder / FILES[-1]).is_file()
 
 
-def draws(folder: Path | None) -> tuple[str, ...]:
+def draws(folder: Path) -> tuple[str, ...]:
     """What the weights in a folder were taught to draw, of `nano_omni.config.TASKS`; nothing, if they draw
     nothing or cannot be read."""
-    if folder is None:
-        return ()
     try:
         held = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if held["experts"] != 2 or not (folder / "model.safetensors").is_file():
