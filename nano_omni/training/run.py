@@ -122,12 +122,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--check-every", type=int)
     parser.add_argument("--tree", choices=TREES, help="full, or one of the controls")
+    parser.add_argument("--narrow", action="store_true", help="bfloat16 on processors that multiply it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     asked = parser.parse_args(arguments)
     recipe = RECIPES[asked.config]
     changes = {k: getattr(asked, k) for k in ("budget", "steps", "batch", "check_every", "tree")}
+    changes["narrow"] = asked.narrow or None
     if asked.steps and asked.budget is None:
         changes["budget"] = 0.0
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
