@@ -17,12 +17,12 @@ from unroller.registry import load
 
 CONTEXTS = {
     "direct": [],
-    "long thinking": ["text_think_long"],
+    "thinking": ["text_think"],
     "depth caption": ["depth_caption"],
     "visual tokens": ["visual_token_rollout"],
 }
 SETS = (
-    ("edits", "editing", ("direct", "long thinking", "visual tokens")),
+    ("edits", "editing", ("direct", "thinking", "visual tokens")),
     ("depths", "depth", ("direct", "depth caption", "visual tokens")),
     ("views", "view_objects", ("direct", "visual tokens")),
 )
@@ -60,10 +60,10 @@ def main(path: str, each: int) -> None:
                 show(row[1], np.array(truth["views"][0], np.uint8), "true view")
         for k, context in enumerate(contexts):
             runs = Executor(backend="nano", policy=CONTEXTS[context]).map(problems)
-            for row, problem, run in zip(rows, problems, runs, strict=True):
+            for number, (row, problem, run) in enumerate(zip(rows, problems, runs, strict=True)):
                 if run.output is not None:
                     said = words(problem, scorer, run.output)
-                    print(f"{name} {run.number}, {context}: {said}")
+                    print(f"{name} {number}, {context}: {said}")
                     show(row[k + 2], pixels(run.output), f"{context}\n{said}")
     figure.savefig(path, dpi=120)
 
