@@ -29,14 +29,15 @@ MEASURED: Schedules = {
     "spatial": [["camera_pose_estimate", "text_think"]],
     "generation": [["text_think_long"]],
     "editing": [["text_think"], []],
+    "depth": [[]],
 }
 """What came out better than the paper's list where it was measured: with views as well the embedded model
-answers less well (docs/nano.md), and with visual tokens it draws less well (docs/drawing.md). For editing the
-paper has none (docs/drawing_from_photos.md)."""
+answers less well (docs/nano.md), with visual tokens it draws less well (docs/drawing.md), and what it draws of
+depth is no better after any context, as geometry needs none (docs/drawing_from_photos.md). For editing the
+paper has none."""
 
 GEOMETRY: Schedules = {
     "pose": [["camera_pose_estimate", "describe_motion"]],
-    "depth": [["camera_pose_estimate", "depth_estimate"], []],
     "novel_view": [["camera_pose_estimate", "depth_estimate"], []],
 }
 """What geometry alone can do for photographs, with no language model at hand."""

@@ -94,6 +94,7 @@ def test_the_papers_schedules_are_those_of_its_section_2(task):
 
 
 def test_the_default_schedule_prefers_what_was_measured_then_the_paper_then_geometry():
-    assert schedule.schedules["depth"] == [*PAPER["depth"], *GEOMETRY["depth"]]
+    assert schedule.schedules["depth"] == [*MEASURED["depth"], *PAPER["depth"]]
+    assert schedule.schedules["novel_view"] == GEOMETRY["novel_view"]
     assert schedule.schedules["spatial"] == [*MEASURED["spatial"], *PAPER["spatial"]]
     assert set(schedule.schedules) == set(PAPER) | set(MEASURED) | set(GEOMETRY)
