@@ -32,9 +32,9 @@ MEASURED: Schedules = {
     "depth": [[]],
 }
 """What came out better than the paper's list where it was measured: with views as well the embedded model
-answers less well (docs/nano.md), with visual tokens it draws less well (docs/drawing.md), and what it draws of
-depth is no better after any context, as geometry needs none (docs/drawing_from_photos.md). For editing the
-paper has none."""
+answers less well (docs/nano.md), with visual tokens it draws less well (docs/drawing.md), and its depth is
+no better after any context, as geometry needs none (docs/drawing_from_photos.md). For editing the paper has
+none."""
 
 GEOMETRY: Schedules = {
     "pose": [["camera_pose_estimate", "describe_motion"]],
