@@ -10,7 +10,7 @@ Gains are paired, question by question.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +76,26 @@ def text(table: Mapping[str, Any], forms: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def models_of(
+    parser: argparse.ArgumentParser, runs: Sequence[str], known: Collection[str]
+) -> dict[str, NanoOmni]:
+    """The models of runs that were given as NAME=DIR. Ends the command for unknown names, and where the full
+    run is not among them."""
+    folders = {name: Path(folder) for name, _, folder in (run.partition("=") for run in runs)}
+    if unknown := folders.keys() - set(known):
+        parser.error(f"{', '.join(sorted(unknown))}: runs are named {', '.join(known)}")
+    if "full" not in folders:
+        parser.error("the run `full` is what the others are compared with")
+    return {name: load(folder) for name, folder in folders.items()}
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", action="append", required=True, metavar="NAME=DIR", help=", ".join(ASKED))
     parser.add_argument("--n", type=int, default=3000, help="questions of each form")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args(arguments)
-    folders = {name: Path(folder) for name, _, folder in (run.partition("=") for run in asked.run)}
-    if unknown := folders.keys() - ASKED.keys():
-        parser.error(f"{', '.join(sorted(unknown))}: runs are named {', '.join(ASKED)}")
-    if UNROLLED[0] not in folders:
-        parser.error("the run `full` is what the others are compared with")
-    models = {name: load(folder) for name, folder in folders.items()}
+    models = models_of(parser, asked.run, ASKED)
     test = collect(models[UNROLLED[0]].config, "test", asked.n, torch.device("cpu"))
     table = compare(answer(models, test))
     forms = [str(form) for form in FORMS]

@@ -23,10 +23,11 @@ from ..data import split_seeds
 from ..drawing import Sampling
 from ..drawn import drawn
 from ..evaluation import gain
-from ..model import NanoOmni, load
+from ..model import NanoOmni
 from ..pictures import Pictures, pictures, tensors_in_files
 from ..reader import Reader
 from ..verifier import verifier
+from .controls import models_of
 
 ASKED = {
     "full": ("direct", "short", "long", "long + visual"),
@@ -90,17 +91,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=Path, help="what the runs were trained on, to tell new prompts")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args(arguments)
-    folders = {name: Path(folder) for name, _, folder in (run.partition("=") for run in asked.run)}
-    if unknown := folders.keys() - ASKED.keys():
-        parser.error(f"{', '.join(sorted(unknown))}: runs are named {', '.join(ASKED)}")
-    if PLANNED[0] not in folders:
-        parser.error("the run `full` is what the others are compared with")
+    models = models_of(parser, asked.run, ASKED)
     some = pictures(split_seeds("test", 0, asked.n + asked.n // 8 + 8), "bare")[: asked.n]
     groups = {"all": torch.ones(len(some), dtype=torch.bool)}
     if asked.pictures:
         known = seen(asked.pictures)
         groups["new"] = torch.tensor([tuple(one) not in known for one in some.prompt.tolist()])
-    table = compare(draw({name: load(folder) for name, folder in folders.items()}, some), groups)
+    table = compare(draw(models, some), groups)
     print(text(table))
     asked.out.write_text(json.dumps({"n": len(some), "split": "test", "rows": table}, indent=1) + "\n")
 

@@ -31,7 +31,8 @@ from unroller.values import CameraPose, DepthMap, Image, NovelViews
 STEPS, IMAGE_GUIDANCE = 16, 1.0
 """How pictures are sampled: see `nano_omni.drawing.Sampling`."""
 GUIDANCE: dict[str, float] = {"generation": 5.0, "editing": 2.0, "novel_view": 1.0}
-"""On words, where nothing else is said: what did best on validation pictures. Depth has none."""
+"""On words, where nothing else is said. Of prompts and changes what did best on problems other than the first
+thousand, which are reported on; of views no other was tried. Depth has no words to be led by."""
 DRAWS: dict[type[Any], str] = {ImageGenerator: "generation", ImageEditor: "editing", DepthEstimator: "depth"}
 """The capabilities that weights may have, and the task they were then taught."""
 VIEW = "view_tokens"
