@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from unroller.cli.options import names_of
-from unroller.cli.shared import KEPT, AsJson
+from unroller.cli.shared import KEPT, AsJson, Judged
 
 LEARNS, SEES = "How it learns", "What it sees and pays"
 
@@ -38,6 +38,7 @@ def train(
         Literal["exact", "grpo", "ppo", "lagrangian", "clone"],
         typer.Option("--trainer", help="See docs/training.md.", rich_help_panel=LEARNS),
     ] = "exact",
+    score: Judged = "score",
     cost_weight: Annotated[
         float,
         typer.Option(
@@ -111,7 +112,7 @@ def train(
     probes = None if probe is None else [name for name in split(probe) if name != "none"]
     try:
         with waiting("reading the tree …"):
-            found = load(tree)
+            found = load(tree).judged(score)
         with _telling(f"training {trainer} on {tree} …") as tell:
             learned = learn(
                 found,
@@ -132,7 +133,7 @@ def train(
         note("interrupted", "stop")
         note(f"what was learned is in {out}: the same command goes on from there")
         raise typer.Exit(Exit.INTERRUPTED) from None
-    document = learned.to_dict() | {"tree": str(tree), "policy": str(out), "cost": price}
+    document = learned.to_dict() | {"tree": str(tree), "policy": str(out), "cost": price, "score": score}
     write_json(out / "held_out.json", document)
     if as_json:
         print_json(document | {"exit": 0})

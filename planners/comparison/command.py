@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from unroller.cli.options import names_of
-from unroller.cli.shared import KEPT, AsJson
+from unroller.cli.shared import KEPT, AsJson, Judged
 
 PATIENCE = 5.0
 """Seconds after which it is said that something is being done."""
@@ -89,6 +89,7 @@ def compare(
             rich_help_panel=HOW,
         ),
     ] = "model_calls",
+    score: Judged = "score",
     cost_weight: Annotated[
         list[float] | None,
         typer.Option(
@@ -159,7 +160,9 @@ def compare(
         need_matplotlib()
     with waiting("reading …"):
         given = typed(policy or ())
-        several, fitted = ([load(folder) for folder in folders] for folders in (trees, fit_on or ()))
+        several, fitted = (
+            [load(folder).judged(score) for folder in folders] for folders in (trees, fit_on or ())
+        )
     with _telling() as tell, aside():
         found = compare(
             several,

@@ -10,7 +10,7 @@ import typer
 
 from unroller.cli.exits import Exit
 from unroller.cli.options import names_of
-from unroller.cli.shared import ASKED, KEPT, AsJson, Backend, Memo, ProblemOption, Task, Use
+from unroller.cli.shared import ASKED, KEPT, AsJson, Backend, Judged, Memo, ProblemOption, Task, Use
 
 app = typer.Typer(
     add_completion=False,
@@ -207,7 +207,7 @@ def tree(
         if as_json:
             print_json({"tree": str(out), "n": len(problems), "exit": 0})
         return
-    _shown(out, None, "model_calls", as_json)
+    _shown(out, None, "model_calls", "score", as_json)
 
 
 @app.command(epilog=EXAMPLE)
@@ -230,20 +230,21 @@ def show(
             help="What a cost is: model_calls, tokens, price, or a sum, as model_calls+0.01*tokens.",
         ),
     ] = "model_calls",
+    score: Judged = "score",
     as_json: AsJson = False,
 ) -> None:
     """Every schedule's score and cost, the best of them, the oracle, and what room is left for a policy."""
-    _shown(folder, by, price, as_json)
+    _shown(folder, by, price, score, as_json)
 
 
-def _shown(folder: Path, by: str | None, price: str, as_json: bool) -> None:
+def _shown(folder: Path, by: str | None, price: str, score: Judged, as_json: bool) -> None:
     from planners.tree.complete import load
     from planners.tree.showing import show_summary
     from planners.tree.summary import summary
     from unroller.cli.terminal import print_json, stdout, waiting
 
     with waiting("reading the tree …"):
-        found = summary(load(folder), by=by, price=price)
+        found = summary(load(folder).judged(score), by=by, price=price)
     if as_json:
         print_json(found.to_dict() | {"tree": str(folder), "exit": 0})
     else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import msgspec
 import numpy as np
 
 from planners.tree.faults import TreeError
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from policies.table import Table
 
 Array = np.ndarray[Any, Any]
+
+Judged = Literal["score", "hard"]
+"""Which of a tree's two scores counts."""
 
 
 class CompleteTree:
@@ -167,6 +172,24 @@ class CompleteTree:
         )
         if found is None:
             raise TreeError(f"the tree does not hold {name_of(state)}: it holds {self.layout!r}")
+        return found
+
+    def judged(self, by: Judged) -> CompleteTree:
+        """The same tree, scored by its scorer ("score") or by its hard scorer, right or wrong ("hard").
+
+        What is trained, compared, or searched on it then pursues that. A hard score is 0 or 1 in each draw:
+        more problems, and several draws, are needed before anything is known. Raises TreeError where no hard
+        score was measured.
+        """
+        if by == "score":
+            return self
+        if by != "hard":
+            raise TreeError(f"a tree is judged by score or by hard, not by {by!r}")
+        if self.recipe.hard is None:
+            raise TreeError("this tree has no hard score: build it with --hard SCORER, or judge by score")
+        found = copy(self)
+        found.recipe = msgspec.structs.replace(self.recipe, scorer=self.recipe.hard)
+        found.score = self.hard
         return found
 
     def table(

@@ -95,6 +95,19 @@ def test_as_data_with_seeds_and_prices(unroller, folder):
     assert json.loads((folder / "out/comparison.json").read_text())["rows"] == document["rows"]
 
 
+def test_right_and_wrong_may_be_what_counts(unroller):
+    def said(*words):
+        code, out, err = unroller("policies", "compare", "tree", "--json", *words, *QUICK)
+        assert code == 0, err
+        return json.loads(out)
+
+    soft, hard = said(), said("--score", "hard")
+    assert (soft["scorer"], hard["scorer"]) == ("soft_choice", "choice")
+    of = {row["name"]: row for row in hard["rows"]}
+    assert all(row["score"] == row["hard"] for row in hard["rows"])
+    assert of["direct"]["hard"] == next(row["hard"] for row in soft["rows"] if row["name"] == "direct")
+
+
 def test_estimates_from_a_journal_of_live_runs(unroller, folder):
     behaviour = Within(RandomPolicy(0.4), tree.load(folder / "tree"))
     with executor().extend(policy=behaviour, journal=folder / "log") as live:

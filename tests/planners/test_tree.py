@@ -414,6 +414,22 @@ def test_any_backend_and_its_features(tmp_path):
     assert tree.evaluate(found, ["latent_think"]).scores.tolist() == scores
 
 
+def test_a_tree_may_be_judged_by_right_and_wrong(quiz_tree):
+    hard = quiz_tree.judged("hard")
+    assert set(np.unique(hard.score)) == {0, 1} and hard.recipe.scorer == quiz_tree.recipe.hard
+    assert tree.evaluate(hard, ["hint"]).score.mean == tree.evaluate(quiz_tree, ["hint"]).hard.mean
+    assert hard.table().digest != quiz_tree.table().digest, "a training on one does not go on on the other"
+    assert quiz_tree.judged("score") is quiz_tree and quiz_tree.recipe.scorer == "soft_choice"
+
+
+def test_who_measured_no_hard_score_cannot_be_judged_by_it(tmp_path):
+    soft = built(tmp_path / "t", actions=[], scorer="soft_choice", hard=None)
+    with pytest.raises(TreeError, match="--hard SCORER"):
+        soft.judged("hard")
+    with pytest.raises(TreeError, match="not by 'odd'"):
+        soft.judged("odd")
+
+
 def test_a_tree_without_actions_is_the_bare_answer(tmp_path):
     found = built(tmp_path / "t", actions=[], depth=None, draws=1, probes=[])
     assert found.states == ((),) and found.features.shape == (N, 1, 1, 3)

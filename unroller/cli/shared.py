@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from unroller.cli.options import names_of
 
 ASKED, HOW, KEPT = "What is asked", "How it is unrolled", "What is kept and shown"
+
+Judged = Annotated[
+    Literal["score", "hard"],
+    typer.Option("--score", help="Which of a tree's scores counts: its soft one, or right and wrong."),
+]
 
 Task = Annotated[
     str | None,
