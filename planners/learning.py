@@ -16,12 +16,13 @@ from planners.tree.faults import TreeError
 from planners.tree.fixed import Schedules, best_of, check_weight, schedules
 from planners.tree.layout import name_of
 from planners.tree.pricing import Price, price_of
-from planners.tree.tables import observation_of
-from policies.table import split
+from planners.tree.split import split
+from planners.tree.tables import observation_of, several_of, shared_probes, table
 from unroller.ablation.bootstrap import RESAMPLES, Estimate, estimate, paired_gain, resampled_means
 from unroller.faults import PolicyError
 
 if TYPE_CHECKING:
+    from planners.tree.tables import Trees
     from policies.learned import LearnedPolicy
 
 Array = np.ndarray[Any, Any]
@@ -46,8 +47,8 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Learned(msgspec.Struct, frozen=True):
-    """A policy that was learned. train, held_out: numbers of the problems of the two parts; standings: on the
-    second, the learned policy first; cost_weight: λ of their values."""
+    """A policy that was learned. train, held_out: numbers of the problems of the two parts, counted through
+    all trees; standings: on the second, the learned policy first; cost_weight: λ of their values."""
 
     policy: Any
     trainer: str
@@ -67,13 +68,15 @@ class Learned(msgspec.Struct, frozen=True):
         }
 
 
-def free_probes(tree: CompleteTree) -> list[str]:
-    """The probes that nobody is charged for in this tree."""
-    return [name for name in tree.probes if not tree.probe_cost[name].any()]
+def free_probes(trees: Trees) -> list[str]:
+    """The probes that nobody is charged for in any of these trees, and that all of them have."""
+    several = several_of(trees)
+    charged = {name for tree in several for name in tree.probes if tree.probe_cost[name].any()}
+    return [name for name in shared_probes(several) if name not in charged]
 
 
 def learn(
-    tree: CompleteTree,
+    tree: Trees,
     trainer: Trainer = "exact",
     *,
     cost_weight: float = 0.0,
@@ -92,13 +95,16 @@ def learn(
 ) -> Learned:
     """Train a policy on a part of the problems, and evaluate it exactly on those held out, a share.
 
+    tree: one, or several, of other tasks and other actions: it is one policy for all of them, that may call
+    what the problem's tree has.
     settings: of the trainer, by name. mean_cost: the budget that `lagrangian` meets, and only it. probes:
     what the policy sees beside the problem and its context, and pays for (None: those that cost nothing).
     hidden: units of the network's layers. budget: of the runs it is meant for. split_seed: of the two parts,
     so that several seeds are held to the same problems. out: a folder for the policy, its curve and
     checkpoints; the same training that it holds already is gone on with.
 
-    It stands beside direct decoding and the fixed schedule that was best on the same training problems.
+    It stands beside direct decoding and the fixed schedule that was best on the same training problems, of
+    each tree its own.
     Raises TreeError, PolicyError, SavedPolicyError.
     """
     from policies.learned import LearnedPolicy
@@ -107,14 +113,17 @@ def learn(
     module = trainer_of(trainer)
     if (mean_cost is None) == (trainer == "lagrangian"):
         raise PolicyError("the trainer lagrangian meets a mean cost, and only it: say which")
-    train, held = split(len(tree), held_out, split_seed)
-    seen = observation_of(tree, free_probes(tree) if probes is None else probes)
+    trees = several_of(tree)
+    parts = split(trees, held_out, split_seed)
+    out_of = np.concatenate(parts)
+    train, held = np.flatnonzero(~out_of), np.flatnonzero(out_of)
+    seen = observation_of(trees, free_probes(trees) if probes is None else probes)
     policy = LearnedPolicy(observation=seen, hidden=tuple(hidden), seed=seed)
-    table = tree.table(seen, price=price, budget=budget, problems=train.tolist())
+    given = table(trees, seen, price=price, budget=budget, problems=train.tolist())
     options: dict[str, Any] = {} if mean_cost is None else {"mean_cost": mean_cost}
     policy = module.train(
         policy,
-        table,
+        given,
         cost_weight=cost_weight,
         seed=seed,
         settings=_settings(module, settings or {}),
@@ -124,7 +133,7 @@ def learn(
     )
     if out is not None:
         policy.save(out)
-    compared = _standings(tree, policy, train, held, cost_weight, mean_cost, price, budget, resamples)
+    compared = _standings(trees, parts, policy, cost_weight, mean_cost, price, budget, resamples)
     return Learned(policy, trainer, cost_weight, train, held, compared)
 
 
@@ -145,25 +154,31 @@ def _settings(module: Any, given: Mapping[str, Any]) -> Any:
 
 
 def _standings(
-    tree: CompleteTree,
+    trees: Sequence[CompleteTree],
+    held_out: Sequence[Array],
     policy: LearnedPolicy,
-    train: Array,
-    held: Array,
     weight: float,
     mean_cost: float | None,
     price: Price,
     budget: Any,
     resamples: int,
 ) -> list[Standing]:
-    found = evaluate(tree, policy, problems=held.tolist(), budget=budget, price=price, resamples=1)
-    own = found.scores, price_of(found.charges, price)
-    every = schedules(tree, price)
-    best = _best_fixed(every, train, weight, mean_cost)
-    fixed = {"direct": 0, f"best fixed: {name_of(tree.states[best])}": best}
-    rows = {f"learned ({policy.mode})": own}
-    rows |= {
-        name: tuple(a[held].mean(1)[:, s] for a in (every.score, every.cost)) for name, s in fixed.items()
-    }
+    """held_out: for each tree (n,) bool."""
+    scored: list[list[tuple[Array, Array]]] = []
+    names: list[str] = []
+    for tree, out in zip(trees, held_out, strict=True):
+        held = np.flatnonzero(out)
+        found = evaluate(tree, policy, problems=held.tolist(), budget=budget, price=price, resamples=1)
+        every = schedules(tree, price)
+        best = _best_fixed(every, np.flatnonzero(~out), weight, mean_cost)
+        names.append(name_of(tree.states[best]))
+        fixed = [(every.score[held].mean(1)[:, s], every.cost[held].mean(1)[:, s]) for s in (0, best)]
+        scored.append([(found.scores, price_of(found.charges, price)), *fixed])
+    own, direct, best = (
+        tuple(np.concatenate(parts) for parts in zip(*row, strict=True)) for row in zip(*scored, strict=True)
+    )
+    each = "" if len(trees) == 1 else ", of each tree its own"
+    rows = {f"learned ({policy.mode})": own, "direct": direct, f"best fixed{each}: {'; '.join(names)}": best}
     value = own[0] - weight * own[1]
     standings: list[Standing] = []
     for name, (score, cost) in rows.items():

@@ -24,7 +24,10 @@ A training that was interrupted goes on with the same command. Exit codes: unrol
 
 
 def train(
-    tree: Annotated[Path, typer.Option("--tree", metavar="DIR", help="The tree's folder.")],
+    tree: Annotated[
+        list[Path],
+        typer.Option("--tree", metavar="DIR", help="A tree's folder; several make one policy for all."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -112,8 +115,8 @@ def train(
     probes = None if probe is None else [name for name in split(probe) if name != "none"]
     try:
         with waiting("reading the tree …"):
-            found = load(tree).judged(score)
-        with _telling(f"training {trainer} on {tree} …") as tell:
+            found = [load(folder).judged(score) for folder in tree]
+        with _telling(f"training {trainer} on {', '.join(map(str, tree))} …") as tell:
             learned = learn(
                 found,
                 trainer,
@@ -133,7 +136,8 @@ def train(
         note("interrupted", "stop")
         note(f"what was learned is in {out}: the same command goes on from there")
         raise typer.Exit(Exit.INTERRUPTED) from None
-    document = learned.to_dict() | {"tree": str(tree), "policy": str(out), "cost": price, "score": score}
+    document = learned.to_dict() | {"policy": str(out), "cost": price, "score": score}
+    document["trees"] = [str(folder) for folder in tree]
     write_json(out / "held_out.json", document)
     if as_json:
         print_json(document | {"exit": 0})

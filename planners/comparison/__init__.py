@@ -20,8 +20,8 @@ from planners.comparison.entrants import Entrant
 from planners.comparison.ground import Ground
 from planners.comparison.mixtures import Mixtures, mixtures
 from planners.comparison.result import AtCost, Comparison, Regret, Row
-from planners.comparison.split import split
 from planners.comparison.training import Training
+from planners.tree.split import split
 
 __all__ = [
     "AtCost",

@@ -14,12 +14,12 @@ from planners.comparison.logged import Unrolling
 from planners.comparison.off_policy import Estimated, estimates
 from planners.comparison.oracles import oracles
 from planners.comparison.result import Comparison
-from planners.comparison.split import HELD_OUT
 from planners.comparison.standings import Standing, best_fixed, stand
 from planners.comparison.training import Training, trained
 from planners.tree import CompleteTree, TreeError
 from planners.tree.fixed import By, check_weight
 from planners.tree.pricing import Price
+from planners.tree.split import HELD_OUT
 from unroller.ablation.bootstrap import RESAMPLES
 from unroller.faults import UnrollerError
 

@@ -90,7 +90,7 @@ class _Figures:
             n=len(self.rows),
             fitted=int((~ground.held_out).sum()),
             draws=sorted({tree.draws for tree in ground.trees}),
-            scorer=recipes[0].scorer,
+            scorer=ground.scorer,
             price=ground.price if isinstance(ground.price, str) else repr(dict(ground.price)),
             by=ground.by,
             groups={label: labels.count(label) for label in dict.fromkeys(labels)},

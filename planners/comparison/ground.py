@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from planners.comparison.split import HELD_OUT, split
 from planners.tree import CompleteTree, TreeError, schedules
 from planners.tree.fixed import By, groups_of
 from planners.tree.layout import State
 from planners.tree.pricing import Price, price_of, weights_of
+from planners.tree.split import HELD_OUT, split
 
 Array = np.ndarray[Any, Any]
 
@@ -63,11 +63,7 @@ class Ground:
                 f" own: group by something with {MOST_GROUPS} values or fewer"
             )
         self.by = "task" if by is None else by if isinstance(by, str) else getattr(by, "__name__", "group")
-        one_scorer = {tree.recipe.scorer for tree in self.trees}
-        if len(one_scorer) > 1:
-            raise TreeError(
-                f"scores of {' and '.join(sorted(one_scorer))} cannot be compared: take one scorer"
-            )
+        self.scorer = _scorer(self.trees)
         self.hard_measured = all(tree.recipe.hard is not None for tree in self.trees)
         shared = _identities(trees) & _identities(fit_on)
         if shared:
@@ -131,6 +127,18 @@ def _check(trees: Sequence[CompleteTree]) -> None:
             raise TreeError(f"{tree!r} is no tree: open one with planners.tree.load(folder)")
         if tree.recipe in [other.recipe for other in trees[:i]]:
             raise TreeError("a tree is there twice: give each once, so that its problems count once")
+
+
+def _scorer(trees: Sequence[CompleteTree]) -> str:
+    """What the scores are called. Raises TreeError where one task is scored in two ways: between tasks,
+    points are points of each task's own scorer."""
+    of: dict[str, str] = {}
+    for tree in trees:
+        for task in tree.recipe.tasks:
+            if of.setdefault(task.task, tree.recipe.scorer) != tree.recipe.scorer:
+                one, other = sorted((of[task.task], tree.recipe.scorer))
+                raise TreeError(f"scores of {one} and {other} cannot be compared: take one scorer a task")
+    return " and ".join(dict.fromkeys(of.values()))
 
 
 def _within(tree: CompleteTree, schedule: State) -> int:

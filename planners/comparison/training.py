@@ -46,7 +46,7 @@ def trained(
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
 ) -> list[Entrant]:
-    """A learned policy for each λ, trained on the problems of one tree that are not held out.
+    """A learned policy for each λ, trained on the problems that are not held out, of all trees.
 
     calls: the unique model calls that it may be trained with; it is told of every state, so it needs the
     whole tree of each problem. Raises TreeError, PolicyError.
@@ -60,16 +60,22 @@ def trained(
     if training.seeds < 1:
         raise TreeError(f"{training.seeds} seeds train nothing: give 1 or more")
     several = [(tree, first, rows) for tree, first, rows in ground.fitting() if len(rows)]
-    if len(several) > 1:
-        raise TreeError("a policy is trained on one tree: compare on one, or name one with --fit-on")
-    tree, first, rows = several[0]
-    probes = free_probes(tree) if training.probes is None else list(training.probes)
-    observation = observation_of(tree, probes)
+    trees = [tree for tree, _, _ in several]
+    probes = free_probes(trees) if training.probes is None else list(training.probes)
+    observation = observation_of(trees, probes)
     price = np.zeros(len(ground.held_out))
-    price[first + rows] = unique_calls(tree, rows, range(len(tree.states)), probes)
+    for tree, first, rows in several:
+        price[first + rows] = unique_calls(tree, rows, range(len(tree.states)), probes)
     taken = affordable(price, lot(ground, seed), calls)
+    numbers = np.full(len(price), -1)
+    numbers[np.concatenate([first + np.arange(len(tree)) for tree, first, _ in several])] = np.arange(
+        sum(map(len, trees))
+    )
     held = table(
-        tree, observation, price=Price(**policy_price(ground.price)), problems=(taken - first).tolist()
+        trees,
+        observation,
+        price=Price(**policy_price(ground.price)),
+        problems=np.sort(numbers[taken]).tolist(),
     )
     module = trainer_of(training.trainer)
     settings = module.DEFAULT if training.settings is None else training.settings
@@ -79,7 +85,7 @@ def trained(
         for number in range(training.seeds):
             if tell is not None:
                 tell(f"training {training.name} at λ = {weight:g}, seed {number}")
-            fresh = LearnedPolicy(tree.actions, observation=observation, seed=number)
+            fresh = LearnedPolicy(observation=observation, seed=number)
             policy = module.train(fresh, held, cost_weight=weight, seed=number, settings=settings)
             if training.out is not None:
                 policy.save(Path(training.out) / training.name / f"{weight:g}" / str(number))

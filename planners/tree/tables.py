@@ -1,4 +1,4 @@
-"""A tree as a table: every state as a policy's observation shows it, and what it is worth, as arrays.
+"""Trees as a table: every state as a policy's observation shows it, and what it is worth, as arrays.
 
 The same as rebuilding each state (`planners.tree.seeing`) and asking `Observation.of`, number for number, and
 some hundred times faster: what the states of a problem share is computed once.
@@ -27,6 +27,8 @@ from unroller.faults import PolicyError
 if TYPE_CHECKING:
     from planners.tree.complete import CompleteTree
 
+    Trees = CompleteTree | Sequence[CompleteTree]
+
 Array = np.ndarray[Any, Any]
 
 TOGETHER = 256
@@ -36,22 +38,45 @@ ROUNDING = np.array([0.0, 0.0, 1e-9])
 """Of calls, tokens, dollars, as a live budget has it: 0.3 - 0.1 - 0.1 is a little less than 0.1."""
 
 
-def observation_of(tree: CompleteTree, probes: Sequence[str] | None = None, **options: Any) -> Observation:
-    """The observation of everything that the tree keeps: its actions, the value types that are written down
-    (what holds arrays is not), and these probes (None: all of them, which a policy is then charged for).
-    options: other settings of `Observation`. Raises TreeError for a probe that was not measured."""
-    sized = {name: 1 if held.ndim == 3 else held.shape[-1] for name, held in tree.probes.items()}
-    wanted = list(sized) if probes is None else list(probes)
+def several_of(trees: Trees) -> tuple[CompleteTree, ...]:
+    """Trees as a tuple. Raises TreeError for none."""
+    found = tuple(trees) if isinstance(trees, Sequence) else (trees,)
+    if not found:
+        raise TreeError("there is no tree: give at least one")
+    return found
+
+
+def _sizes(tree: CompleteTree) -> dict[str, int]:
+    """How many numbers each probe of a tree has."""
+    return {name: 1 if held.ndim == 3 else held.shape[-1] for name, held in tree.probes.items()}
+
+
+def shared_probes(trees: Sequence[CompleteTree]) -> list[str]:
+    """The probes that all of these trees have, with as many numbers."""
+    others = [_sizes(tree) for tree in trees[1:]]
+    return [name for name, size in _sizes(trees[0]).items() if all(o.get(name) == size for o in others)]
+
+
+def observation_of(trees: Trees, probes: Sequence[str] | None = None, **options: Any) -> Observation:
+    """The observation of everything that the trees keep: their actions, the value types that are written
+    down (what holds arrays is not), and these probes (None: all that every tree has, which a policy is then
+    charged for). options: other settings of `Observation`. Raises TreeError for a probe that was not
+    measured."""
+    several = several_of(trees)
+    wanted = shared_probes(several) if probes is None else list(probes)
     for name in wanted:
-        _check_probe(tree, name)
-    features = ProblemFeatures(probes=tuple((name, sized[name]) for name in wanted))
-    lost = {tree.kinds[kind] for kind in _unkept(tree)}
+        for tree in several:
+            _check_probe(tree, name)
+    sizes = _sizes(several[0])
+    actions = tuple(dict.fromkeys(name for tree in several for name in tree.actions))
+    features = ProblemFeatures(probes=tuple((name, sizes[name]) for name in wanted))
+    lost = {tree.kinds[kind] for tree in several for kind in _unkept(tree)}
     types = tuple(name for name in Observation(()).types if name not in lost)
-    return Observation(tree.actions, **({"problem": features, "types": types} | options))
+    return Observation(actions, **({"problem": features, "types": types} | options))
 
 
 def table(
-    tree: CompleteTree,
+    trees: Trees,
     observation: Observation | None = None,
     *,
     price: Price | PriceOf = "model_calls",
@@ -59,28 +84,38 @@ def table(
     problems: Sequence[int] | None = None,
     by: Any = None,
 ) -> Table:
-    """The tree as a `policies.table.Table` for an observation (None: `observation_of(tree)`).
+    """Trees as a `policies.table.Table` for an observation (None: `observation_of(trees)`).
 
-    Its actions are the tree's, or some of them. price: what a cost is. budget: that of the runs the policy
-    is meant for, as an executor's; what it does not afford is not allowed. problems: only these numbers. by:
-    what groups are made of, as in `best_fixed` (None: the task).
+    Its actions are the trees', or some of them; what a tree does not have is not allowed on its problems.
+    price: what a cost is. budget: that of the runs the policy is meant for, as an executor's; what it does
+    not afford is not allowed. problems: only these numbers, counted through all trees. by: what groups are
+    made of, as in `best_fixed` (None: the task).
 
     It takes 4 bytes for each number of each state: 5,000 problems in 2 draws with 65 states of 242 numbers
     are 630 MB. Where the order of calls makes no other state, what a policy sees still has it, so the table
-    lists sequences all the same. Raises TreeError for actions, probes and values that the tree does not hold,
+    lists sequences all the same. Raises TreeError for actions, probes and values that the trees do not hold,
     PolicyError for a probe of another size, BudgetError.
     """
     from planners.tree.fixed import groups_of
 
-    seen = observation or observation_of(tree)
-    chosen = np.arange(len(tree)) if problems is None else np.asarray(problems, np.int64).reshape(-1)
+    several = several_of(trees)
+    seen = observation or observation_of(several)
+    _check_actions(several, seen)
+    fillings = [_Filling(tree, seen, price, Budget.of(budget)) for tree in several]
+    total = sum(map(len, several))
+    chosen = np.arange(total) if problems is None else np.asarray(problems, np.int64).reshape(-1)
     if not chosen.size:
         raise TreeError("there are no problems: give at least one")
-    if chosen.min() < 0 or chosen.max() >= len(tree) or len(np.unique(chosen)) < len(chosen):
-        raise TreeError(f"problems are different numbers from 0 to {len(tree) - 1}")
-    filling = _Filling(tree, seen, price, Budget.of(budget))
-    roots = len(chosen) * tree.draws
-    shape = roots, len(filling.paths)
+    if chosen.min() < 0 or chosen.max() >= total or len(np.unique(chosen)) < len(chosen):
+        raise TreeError(f"problems are different numbers from 0 to {total - 1}")
+    firsts = np.cumsum([0, *map(len, several)])
+    owner = np.searchsorted(firsts, chosen, side="right") - 1
+    draws = np.array([tree.draws for tree in several])[owner]
+    ends = np.cumsum(draws)
+
+    states = sorted(dict.fromkeys(path for one in fillings for path in one.paths.states), key=len)
+    number = {path: s for s, path in enumerate(states)}
+    shape = int(ends[-1]), len(states)
     made = {
         "observations": np.zeros((*shape, seen.size), np.float32),
         "allowed": np.zeros((*shape, len(seen.actions) + 1), bool),
@@ -89,33 +124,51 @@ def table(
         "cost": np.zeros(shape),
         "reached": np.zeros(shape, bool),
     }
-    for first in range(0, len(chosen), TOGETHER):
-        rows = slice(first * tree.draws, (first + TOGETHER) * tree.draws)
-        filling.fill({name: array[rows] for name, array in made.items()}, chosen[first : first + TOGETHER])
-    labels = groups_of(tree, by)
+    made["allowed"][..., seen.stop] = True
+    following = np.full((len(states), len(seen.actions)), -1, np.int32)
+    labels: list[str] = []
+    for t, (tree, filling) in enumerate(zip(several, fillings, strict=True)):
+        where = np.array([number[path] for path in filling.paths.states])
+        child = filling.paths.child
+        into = where[:, None], filling.places
+        following[into] = np.maximum(following[into], np.where(child >= 0, where[child], -1))
+        labels += groups_of(tree, by)
+        own = np.flatnonzero(owner == t)
+        for first in range(0, len(own), TOGETHER):
+            some = own[first : first + TOGETHER]
+            rows = (ends[some] - tree.draws)[:, None] + np.arange(tree.draws)
+            part = filling.filled(chosen[some] - firsts[t])
+            for name, array in made.items():
+                array[rows.reshape(-1, 1), where] = part[name]
     return Table(
         seen,
-        filling.paths.states,
-        next=filling.paths.child,
-        problem=chosen.repeat(tree.draws),
-        draw=np.tile(np.arange(tree.draws), len(chosen)),
-        groups=tuple(labels[i] for i in chosen.tolist() for _ in range(tree.draws)),
-        price=filling.price,
+        tuple(states),
+        next=following,
+        problem=chosen.repeat(draws),
+        draw=np.concatenate([np.arange(count) for count in draws]),
+        groups=tuple(labels[i] for i in chosen.repeat(draws).tolist()),
+        price=fillings[0].price,
         **made,
     )
 
 
+def _check_actions(trees: Sequence[CompleteTree], seen: Observation) -> None:
+    """Raises TreeError for an action that no tree has."""
+    known = dict.fromkeys(name for tree in trees for name in tree.actions)
+    unknown = next((name for name in seen.actions if name not in known), None)
+    if unknown is not None:
+        raise TreeError(
+            f"no tree here has an action {unknown!r}: there are {', '.join(known) or 'none'}; make the policy"
+            " for those"
+        )
+
+
 class _Filling:
-    """Fills arrays for some problems at a time. Paths are sequences of calls, P of them; `at` says in which
-    of the tree's states each ends."""
+    """Arrays of one tree for some problems at a time. Paths are sequences of calls, P of them, of the actions
+    that both the tree and the observation have; `at` says in which of the tree's states each ends, `places`
+    where each action stands among the observation's, `columns` among the tree's."""
 
     def __init__(self, tree: CompleteTree, seen: Observation, price: Any, budget: Budget) -> None:
-        unknown = next((name for name in seen.actions if name not in tree.actions), None)
-        if unknown is not None:
-            raise TreeError(
-                f"the tree has no action {unknown!r}: it has {', '.join(tree.actions) or 'none'}; make the"
-                " policy for those"
-            )
         for name, _ in seen.problem.probes:
             _check_probe(tree, name)
         if budget.seconds is not None:
@@ -123,14 +176,16 @@ class _Filling:
         self.tree, self.seen = tree, seen
         self.price = price if isinstance(price, PriceOf) else PriceOf(*weights_of(price).tolist())
         self.weights = np.array([self.price.model_calls, self.price.tokens, self.price.dollars])
+        own = [name for name in seen.actions if name in tree.actions]
         try:
-            self.paths = Layout(seen.actions, tree.layout.depth)
+            self.paths = Layout(own, tree.layout.depth)
         except TreeError as error:  # of a tree of sets
             raise TreeError(
                 f"a table lists the order of calls, which a policy sees, whatever the tree does: {error}"
             ) from None
         self.at = np.array([tree.number(path) for path in self.paths.states])
-        self.columns = [tree.actions.index(name) for name in seen.actions]
+        self.places = np.array([seen.actions.index(name) for name in own], int)
+        self.columns = [tree.actions.index(name) for name in own]
         limits = {task.task: left_of(budget, Cost(*task.most)) for task in tree.recipe.tasks}
         self.limits = {
             task: np.array([left.model_calls, left.tokens, left.price], float)
@@ -138,13 +193,23 @@ class _Filling:
         }
         self.steps = np.inf if budget.steps is None else budget.steps
         most = {one.name: np.array(one.most, float) for one in (*tree.recipe.actions, *tree.recipe.probes)}
-        self.most = np.stack([most[name] for name in seen.actions]) if seen.actions else np.zeros((0, 3))
+        self.most = np.stack([most[name] for name in own]) if own else np.zeros((0, 3))
         self.probe_most = [most[name] for name, _ in seen.problem.probes]
         self.embedded: dict[bytes, Array] = {}
         self.codec = Codec(BlobStore(Path(os.devnull)))
 
-    def fill(self, into: dict[str, Array], problems: Array) -> None:
+    def filled(self, problems: Array) -> dict[str, Array]:
         """The arrays (R, P, …) of these problems, R being their number times the draws."""
+        shape = len(problems) * self.tree.draws, len(self.paths)
+        into = {
+            "observations": np.zeros((*shape, self.seen.size), np.float32),
+            "allowed": np.zeros((*shape, len(self.seen.actions) + 1), bool),
+            "reached": np.zeros(shape, bool),
+        }
+        self._fill(into, problems)
+        return into
+
+    def _fill(self, into: dict[str, Array], problems: Array) -> None:
         tree, seen, at, layout = self.tree, self.seen, self.at, self.seen.layout
         observations = into["observations"]
         roots = len(observations)
@@ -161,12 +226,12 @@ class _Filling:
         layout_of = {field.name: slice(field.start, field.stop) for field in layout.fields}
         observations[..., layout_of["counts"]] = counts[:, at]
         observations[..., layout_of["embeddings"]] = embeddings[:, at]
-        observations[..., layout_of["failed"]] = failed[:, at][..., self.columns]
+        observations[..., layout_of["failed"].start + self.places] = failed[:, at][..., self.columns]
         measured = self._offered(into, observations, problems, of)
         reached = into["reached"]
         charged = (of(tree.cost) + measured) @ self.weights
         for name, held in (("score", of(tree.score)), ("hard", of(tree.hard)), ("cost", charged)):
-            into[name][:] = np.where(reached, held, 0.0)
+            into[name] = np.where(reached, held, 0.0)
         observations[~reached] = 0
         into["allowed"][..., :-1] &= reached[..., None]
         into["allowed"][..., -1] = True
@@ -178,7 +243,7 @@ class _Filling:
         left = layout["left"].start + 3
         for p, path in enumerate(paths.states):
             for i, name in enumerate(reversed(path)):
-                place = paths.actions.index(name)
+                place = self.seen.actions.index(name)
                 observations[:, p, called + place] = 1
                 if i < self.seen.history:
                     observations[:, p, history + i * n + place] = 1
@@ -243,7 +308,8 @@ class _Filling:
             parent, asked = int(paths.parent[p]), len(paths.states[p]) < self.steps
             if p:
                 charged[:, p] = charged[:, parent]
-                reached[:, p] = there[:, p] & reached[:, parent] & allowed[:, parent, paths.last[p]]
+                led = allowed[:, parent, self.places[paths.last[p]]]
+                reached[:, p] = there[:, p] & reached[:, parent] & led
             else:
                 reached[:, p] = there[:, p]
             if asked and probes:
@@ -253,7 +319,7 @@ class _Filling:
             left = np.maximum(0.0, limit - spent[:, p] - charged[:, p])
             observations[:, p, left_at : left_at + 3] = _squashed(left)
             affordable = (self.most <= left[:, None] + ROUNDING).all(-1)  # (R, A)
-            allowed[:, p, :-1] = offers[:, p] & affordable & asked & (paths.child[p] >= 0)
+            allowed[:, p, self.places] = offers[:, p] & affordable & asked & (paths.child[p] >= 0)
             observations[:, p, mask_at : mask_at + len(seen.actions)] = allowed[:, p, :-1]
             observations[:, p, mask_at + seen.stop] = 1
         return charged

@@ -448,6 +448,22 @@ def test_a_policy_trained_within_a_comparison_beats_every_fixed_schedule(tmp_pat
     assert again.score == row.score and again.cost == row.cost
 
 
+def test_one_policy_is_trained_on_several_trees():
+    from policies.training.exact import Exact
+
+    hidden = tree.synthetic(100, helpers=2, easy=0.3)
+    plain = tree.synthetic(60, helpers=2, hidden=False, depth=1, easy=0.5, seed=7)
+    training = Training("exact", 1, ("hint",), Exact(steps=20_000))
+    found = compare([hidden, plain], train=[training], weights=[0.02], **QUICK)
+    row = found.row("exact + hint")
+    assert found.n + row.fitted == 160 and row.over_fixed.gain.low > 0
+
+
+def test_a_task_is_scored_in_one_way(quiz):
+    with pytest.raises(TreeError, match="scores of choice and soft_choice cannot be compared"):
+        Ground([quiz, quiz.judged("hard")])
+
+
 def test_training_is_held_to_the_calls_that_there_are(shown):
     from policies.training.cloning import Cloning
 

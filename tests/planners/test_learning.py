@@ -64,6 +64,23 @@ def test_a_mean_cost_is_compared_with_the_best_schedule_of_that_cost(folder):
     assert meets[state] and every.score[learned.train].mean((0, 1))[state] == pytest.approx(best)
 
 
+def test_one_policy_learns_on_trees_of_other_actions(folder, tmp_path):
+    other = toys.built(tmp_path / "t", actions=["hint", "dice"], probes=[])
+    both = [tree.load(folder), other]
+    learned = learn(both, cost_weight=0.02, settings=QUICK, resamples=100)
+    assert set(learned.policy.actions) == {*both[0].actions, "hint", "dice"} and not learned.policy.probes
+    assert len(learned.train) + len(learned.held_out) == len(both[0]) + len(other)
+    held = [i - len(both[0]) for i in learned.held_out.tolist() if i >= len(both[0])]
+    first = [i for i in learned.held_out.tolist() if i < len(both[0])]
+    alone = [
+        tree.evaluate(one, learned.policy, problems=some, resamples=10).scores
+        for one, some in zip(both, (first, held), strict=True)
+    ]
+    own, _, fixed = learned.standings
+    assert own.score.mean == pytest.approx(np.concatenate(alone).mean())
+    assert fixed.name.startswith("best fixed, of each tree its own: ") and ";" in fixed.name
+
+
 def test_probes_that_cost_nothing_are_seen_unless_others_are_named(tmp_path):
     found = toys.built(tmp_path / "t", actions=["hint", "dice"])
     assert free_probes(found) == ["kind_of", "words_said"]  # sureness costs a model call

@@ -136,6 +136,32 @@ def test_some_actions_some_problems_and_labels(toy):
     assert np.array_equal(table.score[:, 4], toy.score[[4, 1], :, s].ravel())
 
 
+def test_trees_with_other_actions_are_one_table(toy, tmp_path):
+    small = toys.built(tmp_path / "small", n=3, actions=["grey", "hint"], draws=1, depth=1)
+    seen = seen_of(["dice", "hint", "grey"])
+    table = tree.table([toy, small], seen, problems=[1, len(toy) + 2], by="level")
+    assert table.problem.tolist() == [1, 1, len(toy) + 2] and table.draw.tolist() == [0, 1, 0]
+    assert [len(state) for state in table.states] == sorted(len(state) for state in table.states)
+
+    dice = seen.actions.index("dice")
+    assert table.allowed[:2, 0].all() and not table.allowed[2, :, dice].any(), "it has no dice"
+    for state, name in enumerate(table.states):
+        alone = toy.table(seen, problems=[1])
+        s = alone.states.index(name)
+        for field in ("observations", "allowed", "score", "cost", "reached"):
+            ours, wanted = getattr(table, field)[:2, state], getattr(alone, field)[:, s]
+            assert np.array_equal(ours, wanted), (name, field)
+
+    watching = Watching(seen)
+    tree.evaluate(small, watching, problems=[2], resamples=10)
+    noted = {path: row for (_, path), row in watching.noted.items()}
+    assert set(noted) == {(), ("hint",), ("grey",)}
+    for path, row in noted.items():
+        s = table.states.index(path)
+        assert np.array_equal(table.observations[2, s], row), path
+        assert table.score[2, s] == small.score[2, 0, small.number(path)]
+
+
 def test_a_policy_of_the_tree_can_be_asked_about_its_table():
     found = tree.synthetic(n=8, helpers=2)
     policy = LearnedPolicy(observation=tree.observation_of(found))

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from planners.tree import CompleteTree, TreeError
+from planners.tree.complete import CompleteTree
+from planners.tree.faults import TreeError
 from planners.tree.fixed import By, groups_of
 from policies.table import split as split_of
 
