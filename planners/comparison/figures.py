@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from planners.comparison.equal_cost import over_mixture, within_groups
 from planners.comparison.ground import Ground
 from planners.comparison.measures import Draws
-from planners.comparison.mixtures import Mixtures, at_cost, mixtures
+from planners.comparison.mixtures import Mixtures, mixtures
 from planners.comparison.off_policy import Estimated
 from planners.comparison.result import AtCost, Comparison, Regret, Row
 from planners.comparison.standings import Standing, costs_of
@@ -17,10 +18,6 @@ from planners.tree import name_of, pareto
 from unroller.ablation.bootstrap import Estimate
 
 Array = np.ndarray[Any, Any]
-
-WITHIN = 0.02
-"""Mean costs that differ by no more than this share are the same."""
-
 
 def figures(
     ground: Ground,
@@ -57,6 +54,7 @@ class _Figures:
         self.overall = mixtures(ground.score, ground.cost, np.zeros_like(numbers), fitted)
         self.by_group = mixtures(ground.score, ground.cost, numbers, fitted)
         self._mean = self._means()
+        self.within = within_groups(ground, standings, resamples, seed)
 
     def _means(self) -> dict[tuple[str, int], Array]:
         """Of every standing's scores, hards and costs, and of the stops of both ways: (1 + B, k or V)."""
@@ -142,24 +140,15 @@ class _Figures:
             front,
             self._at_cost(i, 0),
             self._at_cost(i, 1),
+            self.within[i],
             [self._regret(i, weight) for weight in weights],
             list(seeds),
             standing.note,
         )
 
     def _at_cost(self, i: int, way: int) -> AtCost:
-        """The gain over the mixture at the same mean cost, seed by seed, on every draw of problems."""
-        score, cost = self._mean["score", i], self._mean["cost", i]
-        mixed = [at_cost(self._mean["way score", way], self._mean["way cost", way], c) for c in cost.T]
-        scores, costs = (np.stack(each, 1) for each in zip(*mixed, strict=True))
-        over = self.draws.over_seeds
-        matched = np.abs(costs[0] - cost[0]) <= WITHIN * cost[0]
-        return AtCost(
-            self.draws.estimate(over(score - scores)),
-            float(over(scores)[0]),
-            float(over(costs)[0]),
-            bool(matched.all()),
-        )
+        names = ("score", i), ("cost", i), ("way score", way), ("way cost", way)
+        return over_mixture(self.draws, *(self._mean[name] for name in names))
 
     def _value(self, i: int, weight: float) -> Array:
         """(1 + B,)"""

@@ -35,6 +35,16 @@ class AtCost(msgspec.Struct, frozen=True):
     matched: bool
 
 
+class InGroup(msgspec.Struct, frozen=True):
+    """A policy within one group of n problems, where over_fixed is over the fixed schedules of that group at
+    the mean cost that the policy has there."""
+
+    n: int
+    score: Estimate
+    cost: Estimate
+    over_fixed: AtCost
+
+
 class Regret(msgspec.Struct, frozen=True):
     """At one λ, with value = score - λ × cost: value, and what it lacks of the value of each reference
     (below 0: it is better). to: "best fixed", "best fixed by …", the best "bandit", the "oracle"; closed: the
@@ -50,7 +60,8 @@ class Regret(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True):
     """A policy at one λ (None: it was made for none). seeds: how many; each_seed: (score, cost) of each.
     charged: model calls, tokens, price. calls: unique model calls that it was fitted with, on `fitted`
-    problems. front: nothing else but an oracle scores more at no more cost."""
+    problems. front: nothing else but an oracle scores more at no more cost. within: what it is in each group,
+    where there are several."""
 
     name: str
     kind: Kind
@@ -66,6 +77,7 @@ class Row(msgspec.Struct, frozen=True):
     front: bool
     over_fixed: AtCost
     over_grouped: AtCost
+    within: dict[str, InGroup]
     regrets: list[Regret]
     each_seed: list[tuple[float, float]]
     note: str
@@ -157,10 +169,24 @@ class Comparison(msgspec.Struct, frozen=True, eq=False):
                 writer.writerow(["" if x is None else _short(x) for x in line])
         return out.getvalue()
 
+    def to_groups_csv(self) -> str:
+        """One line for each policy and each group that it is looked at in; a head alone where there is one
+        group."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([self.by, *GROUPS_CSV])
+        for row in self.rows:
+            for label, one in row.within.items():
+                line: list[Any] = [label, row.name, row.weight, row.seeds, one.n]
+                line += [*_three(one.score), *_three(one.cost), *_three(one.over_fixed.gain)]
+                line += [one.over_fixed.cost, int(one.over_fixed.matched)]
+                writer.writerow(["" if x is None else _short(x) for x in line])
+        return out.getvalue()
+
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
-        """Write comparison.json, comparison.csv, problems.csv (one line a held-out problem, a score and a
-        cost for each row) and, with `plots`, the front as PNG and SVG. Returns their paths. Raises OSError,
-        and MissingCapability without matplotlib."""
+        """Write comparison.json, comparison.csv, groups.csv where there are several, problems.csv (one line a
+        held-out problem, a score and a cost for each row) and, with `plots`, the front as PNG and SVG.
+        Returns their paths. Raises OSError, and MissingCapability without matplotlib."""
         place = Path(folder)
         if plots:
             from unroller.ablation.plots import need_matplotlib
@@ -173,6 +199,8 @@ class Comparison(msgspec.Struct, frozen=True, eq=False):
             "comparison.csv": self.to_csv(),
             "problems.csv": self._problems_csv(),
         }
+        if len(self.groups) > 1:
+            texts["groups.csv"] = self.to_groups_csv()
         for name, text in texts.items():
             (place / name).write_text(text, encoding="utf-8")
         written = [place / name for name in texts]
@@ -200,6 +228,11 @@ CSV = (
     "over_fixed", "over_fixed_low", "over_fixed_high", "fixed_cost", "fixed_matched",
     "over_grouped", "over_grouped_low", "over_grouped_high", "grouped_cost", "grouped_matched",
     "front", "at_weight", "value", "value_low", "value_high",
+)  # fmt: skip
+
+GROUPS_CSV = (
+    "policy", "weight", "seeds", "n", "score", "score_low", "score_high", "cost", "cost_low", "cost_high",
+    "over_fixed", "over_fixed_low", "over_fixed_high", "fixed_cost", "fixed_matched",
 )  # fmt: skip
 
 

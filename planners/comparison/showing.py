@@ -13,23 +13,30 @@ from planners.tree.showing import plain_grid, points
 from unroller.cli.terminal import line, one_line
 
 if TYPE_CHECKING:
-    from planners.comparison.result import AtCost, Comparison, Row
+    from planners.comparison.result import AtCost, Comparison, InGroup, Row
     from unroller.ablation.bootstrap import Estimate
 
 WIDE = 200
 """Columns of a comparison in plain text."""
+
+COLUMNS = 6
+"""Groups that have a column each."""
 
 NAME = 44
 """Characters of a policy's name that are shown."""
 
 
 def show_comparison(console: Console, found: Comparison) -> None:
-    """Print it: scores and costs at the first λ, gains at equal mean cost, regrets, and what was chosen."""
+    """Print it: scores and costs at the first λ, gains at equal mean cost, of all and within each group,
+    regrets, and what was chosen."""
     rows = ranked(found)
     console.print(_scores(found, rows))
     console.print()
     console.print(_gains(found, rows))
     console.print()
+    if 1 < len(found.groups) <= COLUMNS:
+        console.print(_within(found, rows))
+        console.print()
     console.print(_regrets(found, rows))
     console.print()
     if found.logged:
@@ -97,6 +104,21 @@ def _gains(found: Comparison, rows: list[Row]) -> Grid:
         grid.caption = "* costs more (or less) than any mixture of fixed schedules that is worth its cost"
         grid.caption_justify = "left"
     return grid
+
+
+def _within(found: Comparison, rows: list[Row]) -> Grid:
+    by = one_line(found.by, 30)
+    grid = plain_grid(f"within each {by}: score, and gain over its own fixed schedules at the same mean cost")
+    for label, n in found.groups.items():
+        grid.add_column(line(f"{one_line(label, 20)} (n {n:,})"), justify="right")
+    for row in rows:
+        if row.kind != "oracle":
+            grid.add_row(_name(row), *(_in_group(row.within[label]) for label in found.groups))
+    return grid
+
+
+def _in_group(found: InGroup) -> Line:
+    return Line(f"{100 * found.score.mean:.1f} at {found.cost.mean:.3g}  ").append(_at_cost(found.over_fixed))
 
 
 def _regrets(found: Comparison, rows: list[Row]) -> Grid:

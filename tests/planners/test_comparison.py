@@ -97,6 +97,23 @@ def test_groups_have_schedules_of_their_own(shown):
     assert found.groups == {label: found.groups[label] for label in ("0", "1")}
 
 
+def test_within_each_group_a_policy_is_held_against_that_groups_own_schedules(shown):
+    found = compare(shown, {"helped": helped, "help": ["help_1"]}, by="needed", weights=[0.02], **QUICK)
+    assert sum(one.n for one in found.row("direct").within.values()) == found.n
+    easy, needy = (found.row("help").within[label] for label in ("0", "1"))
+    assert (easy.score.mean, easy.cost.mean) == (pytest.approx(0.85), 2), "help takes something off"
+    assert easy.over_fixed.gain.mean == pytest.approx(-0.05) and not easy.over_fixed.matched
+    assert needy.score.mean == pytest.approx(0.9) and needy.over_fixed.gain.mean == pytest.approx(0)
+    assert all(one.over_fixed.gain.mean == pytest.approx(0) for one in found.row("helped").within.values())
+    assert "within each needed" in str(found) and f"0 (n {easy.n})" in str(found)
+    head, *lines = found.to_groups_csv().splitlines()
+    assert head.startswith("needed,policy,weight") and len(lines) == 2 * len(found.rows)
+
+
+def test_of_one_group_nothing_is_said_twice(found):
+    assert not found.row("direct").within and "within each" not in str(found)
+
+
 def test_the_front_holds_what_nothing_beats(found):
     on = {row.name for row in found.rows if row.front}
     assert {"helped", "direct"} <= on and not on & {"random", "all", "help", "oracle, cross-fitted"}
