@@ -1,283 +1,27 @@
-"""The journal: an append-only log of what happened, from which any run can be resumed.
-
-A folder holds `journal.log` and `blobs/`. The log is a sequence of records, each a length, a checksum and
-msgpack; arrays are written once, as safetensors, beside it. Records are written as things happen and
-flushed before the next decision, so a killed process loses no call that was finished. A record torn by
-the kill is recognised by its checksum and dropped.
-
-    durability   "step"  one fsync a flush: survives a power cut, step by step
-                 "run"   one fsync when runs end (default): survives a kill at any point
-                 "exit"  one fsync when the journal is closed
-"""
+"""Writing a journal, and on a resume handing back what it already holds."""
 
 from __future__ import annotations
 
 import os
-import re
-import struct
 import time
 import warnings
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
-from xxhash import xxh32_intdigest
 
-from unroller.codec import BlobStore, Codec, Unread, check_fields
-from unroller.cost import FREE, Cost
+from unroller.codec import BlobStore, Codec, Unread
 from unroller.decide import Decision
-from unroller.faults import Fault, JournalError, PluginError, ProblemError
-from unroller.problem import Problem
+from unroller.faults import Fault, JournalError
+from unroller.journal.reading import Log, RecordedRun, read_log, why_of
+from unroller.journal.records import MAGIC, UNJOURNALED, Begun, Session, decode, framed
 from unroller.scheduler import Event, Lane, Measured, Output
-from unroller.unrolling import Snapshot
 from unroller.values import Value
 from unroller.workspace import Entry, Workspace
 
 Durability = Literal["step", "run", "exit"]
-
-_MAGIC = b"unroller journal 1\n"
-_UNJOURNALED = "unjournaled"  # in the place of a problem that could not be encoded: why
-_FRAME = struct.Struct("<II")  # length, xxh32 of the payload
-
-
-class Session(msgspec.Struct, tag="session"):
-    """Written whenever a process opens the journal: what it was run with, for people and for resuming."""
-
-    started: float
-    setup: dict[str, Any]
-
-
-class Begun(msgspec.Struct, tag="begun"):
-    """A problem was admitted as run number so-and-so; a fork with the context and the cost it went on
-    from."""
-
-    problem: msgspec.Raw
-    workspace: tuple[_EntryRecord, ...] = ()
-    cost: Cost = FREE
-    identity: bytes = b""  # of the problem, so that resuming reads no pictures
-
-
-class _EntryRecord(msgspec.Struct, tag="entry"):
-    id: bytes
-    action: str
-    value: msgspec.Raw
-    step: int = 0
-    cost: Cost = FREE
-    seconds: float = 0.0
-    started: float = 0.0
-    batch: int = 1
-    hit: bool = False
-    draw: int = 0
-
-
-class _MeasuredRecord(msgspec.Struct, tag="measured"):
-    id: bytes
-    name: str
-    value: msgspec.Raw
-    step: int = 0
-    cost: Cost = FREE
-    seconds: float = 0.0
-    hit: bool = False
-
-
-class _OutputRecord(msgspec.Struct, tag="output"):
-    entry: _EntryRecord | None
-    seconds: float = 0.0
-
-
-_Record = Session | Begun | Decision | _EntryRecord | _MeasuredRecord | _OutputRecord | Fault
-_decode = msgspec.msgpack.Decoder(tuple[int, _Record]).decode
-
-
-class RecordedRun:
-    """One run as the journal has it: its problem, its events so far, and whether it ended."""
-
-    def __init__(self, number: int, begun: Begun, codec: Codec) -> None:
-        self.pictures = check_fields(begun.problem)  # how many there are
-        self.number = number
-        self.events: list[Event] = []
-        self.workspace = [_entry(entry, codec) for entry in begun.workspace]
-        self.cost = begun.cost
-        self._fields = bytes(begun.problem)  # a copy: a part would keep the whole journal in memory
-        self._identity = begun.identity
-        self._codec = codec
-
-    @property
-    def problem(self) -> Problem:
-        """The problem, its pictures read from disk now. Raises JournalError when they are not there."""
-        fields = self._codec.fields(self._fields)
-        if why := fields.get(_UNJOURNALED):
-            raise JournalError(f"the problem of run {self.number} could not be journaled: {why}")
-        try:
-            return Problem(**fields)
-        except (ProblemError, TypeError) as error:
-            raise JournalError(f"damaged record of the problem of run {self.number}: {error}") from None
-
-    @property
-    def asked(self) -> Problem:
-        """The problem without its pictures, for lists of many runs: nothing is read from disk. (`pictures`
-        counts them.)"""
-        words = {"task", "question", "prompt", "choices", "look", "seed"}
-        raw = msgspec.msgpack.decode(self._fields, type=dict[str, msgspec.Raw])
-        if _UNJOURNALED in raw:
-            return self.problem  # which says why
-        try:
-            return Problem(**{name: self._codec.value(raw[name]) for name in raw.keys() & words})
-        except (ProblemError, TypeError) as error:
-            raise JournalError(f"damaged record of the problem of run {self.number}: {error}") from None
-
-    @property
-    def identity(self) -> bytes:
-        """The problem's identity, known without reading its pictures."""
-        return self._identity or self.problem.identity
-
-    @property
-    def start(self) -> Problem | Snapshot:
-        """What the executor was given: the problem, or the place in an earlier run that was forked."""
-        if not self.workspace:
-            return self.problem
-        return Snapshot(self.problem, self.context, self.cost)
-
-    @property
-    def context(self) -> Workspace:
-        """The context that the run began with: empty but for a fork."""
-        workspace = Workspace()
-        for entry in self.workspace:
-            workspace = workspace.compose(entry)
-        return workspace
-
-    @property
-    def decided(self) -> list[Decision | Fault]:
-        """The policy's decisions, each after the faults of the policy that led to it."""
-        decided = [
-            event
-            for event in self.events
-            if type(event) is Decision or (type(event) is Fault and event.phase == "decide")
-        ]
-        while decided and isinstance(decided[-1], Fault):
-            decided.pop()  # killed before it came to a decision: the policy is asked again
-        return decided
-
-    @property
-    def ended(self) -> bool:
-        return bool(self.events) and type(self.events[-1]) is Output
-
-
-class Log:
-    """A journal as read: its sessions, its runs, and how many bytes at the end were torn."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.sessions: list[Session] = []
-        self.runs: list[RecordedRun] = []
-        self.good_bytes = 0
-        self.torn_bytes = 0
-
-
-def read_log(folder: str | Path) -> Log:
-    """Read a journal folder; values with arrays are read when they are asked for.
-
-    A torn record at the end is left out and counted. Raises JournalError when there is no journal, when
-    it is of another version, or when something is damaged before the end.
-    """
-    folder = Path(folder)
-    path = folder / "journal.log"
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise JournalError(f"{folder} holds no journal (no journal.log in it)") from None
-    except (OSError, ValueError) as error:  # ValueError: a path that no system could have
-        raise JournalError(f"{str(path)!r} cannot be read: {_why(error)}") from None
-    log = Log(folder)
-    if len(data) < len(_MAGIC) and _MAGIC.startswith(data):
-        log.torn_bytes = len(data)  # killed while it was being created
-        return log
-    if not data.startswith(_MAGIC):
-        raise JournalError(f"{path} is no journal of this version of unroller")
-    codec = Codec(BlobStore(folder / "blobs"))
-    runs: dict[int, RecordedRun] = {}
-    log.good_bytes = len(_MAGIC)
-    for payload in _records(data, path):
-        try:
-            number, record = _decode(payload)
-            _replay(log, runs, codec, number, record)
-        except PluginError:
-            raise
-        except Exception as error:
-            raise JournalError(f"{path}: damaged record at byte {log.good_bytes}: {error}") from None
-        log.good_bytes += _FRAME.size + len(payload)
-    log.torn_bytes = len(data) - log.good_bytes
-    log.runs = list(runs.values())
-    return log
-
-
-def _records(data: bytes, path: Path) -> Iterator[memoryview]:
-    view = memoryview(data)
-    at = len(_MAGIC)
-    while at + _FRAME.size <= len(data):
-        length, checksum = _FRAME.unpack_from(data, at)
-        start, end = at + _FRAME.size, at + _FRAME.size + length
-        payload = view[start:end]
-        if end > len(data) or xxh32_intdigest(payload) != checksum:
-            if _torn(view, at):
-                return
-            raise JournalError(
-                f"{path}: damaged record at byte {at}, with others after it; restore the file from a copy, or"
-                f" cut it there (`truncate -s {at} {path.name}`) to resume from what came before"
-            )
-        yield payload
-        at = end
-
-
-_PAYLOAD = re.compile(  # how the payload of every record begins: a list of two, a number, a map
-    rb"\x92(?=(?:[\x00-\x7f]|\xcc.|\xcd..|\xce.{4}|\xcf.{8})[\x80-\x8f\xde\xdf])", re.DOTALL
-)
-
-
-def _torn(view: memoryview, at: int) -> bool:
-    """Whether a record that is not whole is the last one, torn by a kill or zeroed by a power cut: no
-    whole record comes after it. (Its own length may be what is damaged, so it cannot be trusted.)"""
-    to_hash = 8 * (len(view) - at)  # a tail that was made up to be slow is damaged, not torn
-    for found in _PAYLOAD.finditer(view, at + 1 + _FRAME.size):
-        start = found.start()
-        length, checksum = _FRAME.unpack_from(view, start - _FRAME.size)
-        if not length or start + length > len(view):
-            continue
-        to_hash -= length
-        if to_hash < 0 or xxh32_intdigest(view[start : start + length]) == checksum:
-            return False
-    return True
-
-
-def _replay(log: Log, runs: dict[int, RecordedRun], codec: Codec, number: int, record: _Record) -> None:
-    kind = type(record)
-    if kind is Session:
-        log.sessions.append(record)  # type: ignore[arg-type]
-    elif kind is Begun:
-        runs[number] = RecordedRun(number, record, codec)  # type: ignore[arg-type]
-    else:
-        runs[number].events.append(record if kind is Decision else _event(record, codec))  # type: ignore[arg-type]
-
-
-def _event(record: Any, codec: Codec) -> Event:
-    kind = cast("type[Any]", type(record))
-    if kind is _EntryRecord:
-        return _entry(record, codec)
-    if kind is _OutputRecord:
-        return Output(None if record.entry is None else _entry(record.entry, codec), record.seconds)
-    if kind is _MeasuredRecord:
-        r = record
-        return Measured(r.id, r.name, codec.value(r.value), r.step, r.cost, r.seconds, r.hit)
-    return record
-
-
-def _entry(record: _EntryRecord, codec: Codec) -> Entry:
-    r, held = record, codec.stored(record.value)
-    cost = FREE if r.cost == FREE else r.cost  # the very object: nothing is charged for it, which is quicker
-    return Entry(r.id, r.action, held, r.step, cost, r.seconds, r.started, r.batch, r.hit, r.draw)
 
 
 class _Resumed:
@@ -345,7 +89,7 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except (OSError, ValueError) as error:  # ValueError: a path that no system could have
-            raise JournalError(f"cannot write a journal in {str(self.folder)!r}: {_why(error)}") from None
+            raise JournalError(f"cannot write a journal in {str(self.folder)!r}: {why_of(error)}") from None
         self._held: tuple[int, int, int] | None = None
         try:
             self._held = _lock(self._file, self.path)
@@ -368,7 +112,7 @@ class Journal:
         os.lseek(self._file, log.good_bytes, os.SEEK_SET)
         self._size = log.good_bytes
         if not log.good_bytes:
-            self._write_out(_MAGIC)
+            self._write_out(MAGIC)
         _refuse_unknown(log)
         self.recorded = [run for run in log.runs if not _is_lost(run)]
         for run in log.runs:
@@ -461,8 +205,7 @@ class Journal:
             raise self._full(error) from None
         except Exception as error:  # a field that is no plain data: that must not end everybody's runs
             payload = self._mended(number, event, error)
-        self._pending.append(_FRAME.pack(len(payload), xxh32_intdigest(payload)))
-        self._pending.append(payload)
+        self._pending += framed(payload)
 
     def _mended(self, number: int, event: Any, error: Exception) -> bytes:
         """The record of what cannot be encoded as it is, with what can be; and a warning, once a name."""
@@ -471,7 +214,7 @@ class Journal:
             if isinstance(event, dict):
                 begun = cast("dict[str, Any]", event)
                 if not self._is_same(number, payload, begun["identity"]):
-                    why = {_UNJOURNALED: f"{type(error).__name__}: {error}"[:500]}
+                    why = {UNJOURNALED: f"{type(error).__name__}: {error}"[:500]}
                     payload = self._codec.encode_mended((number, begun | {"problem": why}))
         except JournalError:
             raise
@@ -492,7 +235,7 @@ class Journal:
     def _is_same(self, number: int, payload: bytes, identity: bytes) -> bool:
         """Whether a problem that was mended is still the same problem."""
         try:
-            begun = cast("Begun", _decode(payload)[1])
+            begun = cast("Begun", decode(payload)[1])
             return RecordedRun(number, begun, self._codec).problem.identity == identity
         except (JournalError, msgspec.MsgspecError):
             return False
@@ -533,10 +276,6 @@ def _named(event: Any) -> str:
     if isinstance(event, dict):
         return "a problem"
     return str(getattr(event, "action", None) or getattr(event, "name", None) or type(event).__name__)
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _place(identity: bytes, workspace: Workspace) -> bytes:
