@@ -20,11 +20,13 @@ from unroller.cost import FREE, Budget, Left, left_of
 from unroller.decide import FixedList, Policy, as_policy
 from unroller.declare import Decoder, Primitive, Probe, as_primitive
 from unroller.dispatch import Engine, InlineEngine
+from unroller.events import Event
 from unroller.faults import MissingCapability, PluginError, ProblemError, UnknownName
+from unroller.lane import Batch, Lane, Setup
 from unroller.memo import as_memo
 from unroller.problem import Problem
 from unroller.run import Run
-from unroller.scheduler import Batch, Event, Lane, Scheduler, Setup
+from unroller.scheduler import Scheduler
 from unroller.unrolling import Snapshot
 from unroller.workspace import Workspace
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from unroller.arrays import dtype_name, is_array
 from unroller.decide import Decision
+from unroller.events import Measured, Output
 from unroller.faults import Fault, UnrollerError
-from unroller.scheduler import Measured, Output
 from unroller.values import Value
 from unroller.workspace import Entry
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from unroller.cost import Cost
 from unroller.decide import Decision
+from unroller.events import Measured
 from unroller.explain import instructions
 from unroller.faults import Fault
 from unroller.pictures import Album
 from unroller.problem import Intrinsics, Problem
-from unroller.scheduler import Measured
 from unroller.showing import Showing, Shown, described, hue_of
 from unroller.values import Answer, Text
 from unroller.workspace import Entry

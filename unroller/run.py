@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from unroller.cost import FREE, Cost, Spent
 from unroller.decide import Decision
+from unroller.events import Event, Measured, Output
 from unroller.faults import Fault
-from unroller.scheduler import Event, Lane, Measured, Output
+from unroller.lane import Lane
 from unroller.unrolling import Snapshot
 from unroller.workspace import Entry
 

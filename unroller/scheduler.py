@@ -12,17 +12,18 @@ outcomes back. What must be on disk before the next decision is flushed through 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from unroller.actions import Action, with_parameters
-from unroller.cost import FREE, Budget, Cost, Left, Spent
-from unroller.decide import NO_PROBES, STOP, Call, Decision, Policy, Probes, State, as_decision
+from unroller.cost import FREE, Cost, Left
+from unroller.decide import NO_PROBES, STOP, Call, Decision, Probes, State, as_decision
 from unroller.declare import View
 from unroller.dispatch import Failure
+from unroller.events import Event, Measured, Output
 from unroller.faults import (
     BudgetOverrun,
     CallFailed,
@@ -33,112 +34,13 @@ from unroller.faults import (
     UnrollerError,
     fault_of,
 )
-from unroller.problem import Problem
+from unroller.lane import Batch, Job, Lane, Setup
 from unroller.unrolling import Apply, Choose, Request, unroll
-from unroller.workspace import Entry, Workspace
-
-
-class Measured(msgspec.Struct, tag="measured", gc=False):
-    """A probe's result: shown to the policy, charged, never in the workspace."""
-
-    id: bytes
-    name: str
-    held: Any = msgspec.field(name="value")
-    step: int = 0
-    cost: Cost = FREE
-    seconds: float = 0.0
-    hit: bool = False
-
-
-class Output(msgspec.Struct, tag="output", gc=False):
-    """The decoder's entry, the last event of a run; None where decoding failed."""
-
-    entry: Entry | None
-    seconds: float = 0.0
-
-
-Event = Decision | Entry | Fault | Measured | Output
-"""What happens in a run, in order. The list of them is the truth; everything else is read off it."""
-
-
-class Memo(Protocol):
-    """Remembers values by provenance: (value, charged cost), never faults."""
-
-    def get(self, id: bytes) -> tuple[Any, Cost] | None: ...
-    def put(self, id: bytes, value: Any, cost: Cost) -> None: ...
-
-
-class Recorder(Protocol):
-    """Writes events down. `flush` puts what was written where a killed process cannot lose it."""
-
-    def begin(self, lane: Lane) -> None: ...
-    def write(self, lane: Lane, event: Event) -> None: ...
-    def flush(self, ended: bool = False) -> None: ...
-    def known(self, lane: Lane, id: bytes) -> Entry | Measured | Fault | None: ...
-
-
-class Lane(msgspec.Struct, eq=False):
-    """One problem on its way through equation 1.
-
-    Made with what it starts from; the scheduler keeps the rest.
-    """
-
-    problem: Problem
-    decoder: Action
-    left: Left  # of the budget, the decoder's share already off
-    workspace: Workspace
-    cost: Cost = FREE
-    key: Any = None  # for whoever admitted it
-    unrolling: Any = None  # the generator of equation 1
-    decisions: list[Decision] = []
-    step: int = 0  # decisions made that call something
-    spent: Spent = msgspec.field(default_factory=Spent)
-    events: list[Event] = []
-    masked: frozenset[str] = frozenset()
-    failed: frozenset[Call] = frozenset()
-    outcomes: list[Entry | None] = []  # of the calls under way, in plan order
-    waiting: int = 0  # how many of them are open
-    probes: dict[str, Any] | None = None
-    entry: Entry | None = None  # of the output
-    began: float = 0.0
-    seconds_before: float = 0.0  # on the clock before this process resumed it
-    record: Any = None  # for the journal
-    recorded: deque[Decision | Fault] | None = None  # decisions to replay before asking the policy
-
-
-class Job(msgspec.Struct, gc=False):
-    """A call that waits for a batch: whose, which of its calls, and what it sees."""
-
-    lane: Lane
-    slot: int
-    action: Action
-    id: bytes
-    view: View
-    draw: int
-    twins: tuple[Job, ...] = ()  # jobs of other lanes that wait for the very same value
-
+from unroller.workspace import Entry
 
 DECODE, PROBE = -1, -2  # slots of jobs that are not among the calls of a decision
 PATIENCE = 8  # turns: that often the queue that waits longest comes first, however full the others are
 _PHASES = {DECODE: "decode", PROBE: "probe"}
-
-
-class Batch(msgspec.Struct, gc=False):
-    action: Action
-    jobs: list[Job]
-
-
-class Setup(msgspec.Struct, gc=False):
-    """What the lanes of one scheduler share."""
-
-    actions: Mapping[str, Action]
-    decoders: Mapping[str, Action]
-    probes: Sequence[Action]
-    policy: Policy
-    budget: Budget
-    memo: Memo | None
-    recorder: Recorder | None
-    strict: bool
 
 
 class Scheduler:

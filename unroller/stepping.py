@@ -22,9 +22,10 @@ from unroller.cost import Cost
 from unroller.decide import NO_PROBES, STOP, Decided, Decision, Probes, State, as_decision
 from unroller.executor import Executor
 from unroller.faults import BudgetError, Fault, PolicyError
+from unroller.lane import Lane, Setup
 from unroller.problem import Problem
 from unroller.run import Run
-from unroller.scheduler import Lane, Scheduler, Setup
+from unroller.scheduler import Scheduler
 from unroller.unrolling import Snapshot
 
 

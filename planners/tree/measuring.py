@@ -18,11 +18,11 @@ from planners.tree.recipe import ActionMade, ProbeMade, numbers
 from unroller.ablation.scoring import Scorer
 from unroller.cost import Cost, Left
 from unroller.decide import NO_PROBES, Call, FixedList, State
+from unroller.events import Measured
 from unroller.executor import Executor
 from unroller.memo import MemoryMemo
 from unroller.problem import Problem
 from unroller.run import Run
-from unroller.scheduler import Measured
 from unroller.unrolling import Snapshot
 from unroller.values import Answer, array_fields
 from unroller.workspace import Entry, Workspace

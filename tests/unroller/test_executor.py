@@ -24,8 +24,8 @@ from unroller import (
     primitive,
     probe,
 )
+from unroller.events import Measured, Output
 from unroller.faults import CallFailed, Fault, InputError, PluginError, ProblemError, UnknownName
-from unroller.scheduler import Measured, Output
 
 
 class Words(BaseModel):

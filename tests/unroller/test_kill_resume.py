@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 from unroller import Entry
+from unroller.events import Measured, Output
 from unroller.faults import Fault
 from unroller.journal import read_log
-from unroller.scheduler import Measured, Output
 
 PROGRAM = Path(__file__).with_name("killed_map.py")
 KILLS = 20

@@ -30,9 +30,9 @@ from unroller.cli.words import (
     value_words,
 )
 from unroller.decide import Decision
+from unroller.events import Event, Measured, Output
 from unroller.faults import Fault
 from unroller.problem import Problem
-from unroller.scheduler import Event, Measured, Output
 from unroller.workspace import Entry
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

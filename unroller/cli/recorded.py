@@ -8,8 +8,8 @@ from unroller.cli.words import output_of, total_cost
 from unroller.cost import FREE, Left
 from unroller.executor import Executor
 from unroller.journal import RecordedRun
+from unroller.lane import Lane
 from unroller.run import Run, Snapshot
-from unroller.scheduler import Lane
 from unroller.workspace import Entry, Workspace
 
 

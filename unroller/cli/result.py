@@ -29,9 +29,9 @@ from unroller.cli.words import (
     value_words,
 )
 from unroller.cost import Cost
+from unroller.events import Event, Measured, Output
 from unroller.faults import Fault
 from unroller.problem import Problem
-from unroller.scheduler import Event, Measured, Output
 from unroller.values import Answer, CameraPose, Text, Value, pose_errors
 from unroller.workspace import Entry
 

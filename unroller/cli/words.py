@@ -9,9 +9,9 @@ import msgspec
 
 from unroller.cli.terminal import one_line
 from unroller.cost import FREE, Cost
+from unroller.events import Event, Measured, Output
 from unroller.faults import Fault
 from unroller.problem import Problem
-from unroller.scheduler import Event, Measured, Output
 from unroller.values import Answer, CameraPose, NovelViews
 from unroller.workspace import Entry
 

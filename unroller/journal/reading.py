@@ -10,6 +10,7 @@ import msgspec
 from unroller.codec import BlobStore, Codec, check_fields
 from unroller.cost import FREE
 from unroller.decide import Decision
+from unroller.events import Event, Measured, Output
 from unroller.faults import Fault, JournalError, PluginError, ProblemError
 from unroller.journal.records import (
     FRAME,
@@ -25,7 +26,6 @@ from unroller.journal.records import (
     payloads,
 )
 from unroller.problem import Problem
-from unroller.scheduler import Event, Measured, Output
 from unroller.unrolling import Snapshot
 from unroller.workspace import Entry, Workspace
 

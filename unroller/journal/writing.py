@@ -14,10 +14,11 @@ import msgspec
 
 from unroller.codec import BlobStore, Codec, Unread
 from unroller.decide import Decision
+from unroller.events import Event, Measured, Output
 from unroller.faults import Fault, JournalError
 from unroller.journal.reading import Log, RecordedRun, read_log, why_of
 from unroller.journal.records import MAGIC, UNJOURNALED, Begun, Session, decode, framed
-from unroller.scheduler import Event, Lane, Measured, Output
+from unroller.lane import Lane
 from unroller.values import Value
 from unroller.workspace import Entry, Workspace
 

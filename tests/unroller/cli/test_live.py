@@ -10,8 +10,8 @@ from rich.console import Console
 from unroller import Call, Cost, Decision, Entry, Problem, Text, progress
 from unroller.cli import live
 from unroller.cli.live import PlainLines, Unrolling
+from unroller.events import Measured, Output
 from unroller.faults import Fault
-from unroller.scheduler import Measured, Output
 
 
 def shown(unrolling, width=90):
