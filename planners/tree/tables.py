@@ -146,7 +146,7 @@ def _check_actions(trees: Sequence[CompleteTree], seen: Observation) -> None:
     unknown = next((name for name in seen.actions if name not in known), None)
     if unknown is not None:
         raise TreeError(
-            f"no tree here has an action {unknown!r}: there are {', '.join(known) or 'none'}; make the policy"
+            f"the trees have no action {unknown!r}: there are {', '.join(known) or 'none'}; make the policy"
             " for those"
         )
 

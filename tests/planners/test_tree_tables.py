@@ -189,7 +189,7 @@ def test_photos_and_cameras_are_counted_as_in_a_live_run(tmp_path):
 
 
 def test_what_the_tree_does_not_hold(toy):
-    with pytest.raises(tree.TreeError, match="no tree here has an action 'fly'"):
+    with pytest.raises(tree.TreeError, match="no action 'fly'"):
         toy.table(Observation(("hint", "fly")))
     with pytest.raises(tree.TreeError, match="the probe luck"):
         toy.table(Observation(("hint",), problem=ProblemFeatures(probes=(("luck", 1),))))
