@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unroller.ablation import Row
     from unroller.cli.setup import Setup
     from unroller.cli.used import Used
+    from unroller.decide import Policy
     from unroller.executor import Executor
     from unroller.problem import Problem
 
@@ -40,6 +41,7 @@ EXAMPLE = """[bold]Examples[/bold]
   NAME=shuffled:A,B    the context that these calls wrote for another problem of the column
   NAME=blank:A,B       these calls on mid-grey pictures; blank alone: no context
   NAME=text_only:A     without pictures; text_only alone: no context
+  NAME=policy:WHAT     what a policy chooses: a registered one, a saved one's folder, a module:object
   shuffled             alone: the calls of the last row before it that has any
 
 The result goes to stdout, what is said on the way to stderr. Exit codes: unroller --help"""
@@ -266,7 +268,7 @@ def _show(table: Any, out: Path | None, plots: bool, as_json: bool, as_csv: bool
 
 SYNTAX = (
     "write NAME=CALLS, as pose=camera_pose_estimate or both=camera_pose_estimate,text_think; or direct,"
-    " blank, text_only, shuffled; or NAME=shuffled:CALLS"
+    " blank, text_only, shuffled; or NAME=shuffled:CALLS, or NAME=policy:WHAT"
 )
 
 
@@ -300,12 +302,23 @@ def _row(text: str, whole: str) -> Row:
     if text == "direct":
         return Row(FixedList((), "direct"))
     first, _, rest = text.partition(":")
+    if first.strip() == "policy":
+        return Row(_chooser(rest.strip()))
     kinds: dict[str, Any] = {"shuffled": "shuffled", "blank": "blank", "text_only": "text_only"}
     kind = kinds.get(first.strip(), "own")
     try:
         return Row(calls_of(text if kind == "own" else rest), kind)
     except ProblemError:
         raise ProblemError(f"--row {whole!r}: {SYNTAX}") from None
+
+
+def _chooser(what: str) -> Policy:
+    """A policy by its name, its folder or its path. Raises UnknownName, PluginError, PolicyError."""
+    from unroller.cli.used import is_path, load_named
+    from unroller.decide import as_policy
+    from unroller.registry import policy_named
+
+    return as_policy(load_named(what) if is_path(what, "policies") else policy_named(what))
 
 
 def _calls(row: Row) -> Sequence[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from policies import SchedulePolicy
 from unroller import registry
 
 TOYS = Path(__file__).with_name("ablation_toys.py")
@@ -91,6 +92,17 @@ def test_controls_by_a_word_or_for_calls_of_their_own(ablate):
     assert calls == dict(zip(document["rows"], (1, 2, 2, 2, 1, 2, 1, 2), strict=True))
     assert cell(document, "shuffled")["score"]["mean"] < cell(document, "think")["score"]["mean"]
     assert cell(document, "sightless")["gain"] == cell(document, "think")["gain"]
+
+
+def test_a_row_may_be_what_a_policy_chooses(ablate, tmp_path):
+    SchedulePolicy({"quiz": [["hint"]]}, "hinting").save(tmp_path / "pi")
+    rows = f"--row direct --row hint=hint --row saved=policy:{tmp_path / 'pi'} --row named=policy:direct"
+    document = ablate(f"{rows} --row both=policy:{TOYS}:hint_then_mumble --json").json
+    calls = {row: cell(document, row)["model_calls"] for row in document["rows"]}
+    assert calls == {"direct": 1, "hint": 2, "saved": 2, "named": 1, "both": 2}
+    assert cell(document, "saved")["gain"] == cell(document, "hint")["gain"]
+    said = ablate("--row it=policy:nobody")
+    assert said.code == 2 and "no policy is called 'nobody'" in said.err
 
 
 def test_calls_without_a_name_are_called_what_they_are(ablate):
