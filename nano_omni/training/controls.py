@@ -64,15 +64,18 @@ def compare(right: Right) -> dict[str, Any]:
 
 
 def text(table: Mapping[str, Any], forms: Sequence[str]) -> str:
-    width = max(map(len, table))
-    lines = [" " * width + "".join(f"{card.column(form):>27}" for form in forms)]
+    rows = [["", *map(card.column, forms)]]
     for name, row in table.items():
-        cells = []
+        cells = [name]
         for form in forms:
             more = row[form].get("unrolled over it")
             said = "" if more is None else " ({:+.1f} [{:+.1f}, {:+.1f}])".format(*more)
             cells.append(f"{row[form]['accuracy']:.1f}{said}")
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:>27}" for cell in cells))
+        rows.append(cells)
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([f"{row[0]:<{wide[0]}}", *map(str.rjust, row[1:], wide[1:])]).rstrip() for row in rows
+    ]
     return "\n".join(lines)
 
 
