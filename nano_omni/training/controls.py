@@ -2,10 +2,10 @@
 
     python -m nano_omni.training.controls --run full=DIR --run direct=DIR --run pause=DIR --n 3000 --out FILE
 
-Each run is a folder of weights; what it is asked depends on its name: `full` directly and after pose and
-thinking; `direct`, which never answered from a context, directly; `pause`, which had as many empty tokens in
-place of contexts, after those too; `apart`, whose contexts never stood together, after pose and thinking too.
-Gains are paired, question by question.
+Each run is a folder of weights; what it is asked depends on its name: `full` directly, after pose, after
+thinking, and after both; `direct`, which never answered from a context, directly; `pause`, which had as many
+empty tokens in place of contexts, after those too; `apart`, whose contexts never stood together, after pose
+and thinking too. Gains are paired, question by question.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from ..model import NanoOmni, load
 from ..world.questions import FORMS, Form
 
 ASKED = {
-    "full": ("direct", "pose + thinking"),
+    "full": ("direct", "pose", "thinking", "pose + thinking"),
     "direct": ("direct",),
     "pause": ("direct", "pause"),
     "apart": ("direct", "pose + thinking"),

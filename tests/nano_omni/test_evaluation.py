@@ -11,8 +11,9 @@ from nano_omni.branches import ROWS
 from nano_omni.config import CONFIGS
 from nano_omni.data import rooms, split_seeds
 from nano_omni.evaluation import evaluate, judge, table
+from nano_omni.heldout import collect
 from nano_omni.model import NanoOmni
-from nano_omni.training import curves
+from nano_omni.training import controls, curves
 from nano_omni.vocabulary import CODE_0, OBJECT_CODES, nearest
 
 TINY = CONFIGS["tiny"]
@@ -61,6 +62,30 @@ def test_objects_that_are_left_out_or_made_up_are_counted(held):
     found = judge({"views": drawn}, held, 3)
     assert found["views: objects, recall"] < 80 and found["views: objects, precision"] < 80
     assert len(visual.OBJECTS) == 32
+
+
+def test_controls_answer_the_same_questions_each_in_rows_of_its_own():
+    torch.manual_seed(0)
+    fresh = NanoOmni(config=TINY).eval()
+    test = collect(TINY, "test", 4, torch.device("cpu"), (2, "compare"), draw=64)
+    found = controls.compare(controls.answer(dict.fromkeys(controls.ASKED, fresh), test))
+    assert set(found) == {
+        *("full: direct", "full: pose", "full: thinking", "full: pose + thinking", "direct: direct"),
+        *("pause: direct", "pause: pause", "apart: direct", "apart: pose + thinking"),
+    }
+    for row, cells in found.items():
+        assert cells["2"]["accuracy"] == 25, "a fresh head says the first choice always"
+        assert (row == "full: pose + thinking") == ("unrolled over it" not in cells["2"])
+    head, *lines = controls.text(found, ["2", "compare"]).splitlines()
+    assert head.split() == ["2", "hops", "compare"] and len(lines) == len(found)
+    assert len(set(map(len, (head, *lines[:3])))) == 1, "columns end alike"
+
+
+def test_controls_need_the_run_that_they_are_compared_with(tmp_path, capsys):
+    for runs, said in ((["direct=x"], "the run `full`"), (["full=x", "best=y"], "best: runs are named")):
+        with pytest.raises(SystemExit):
+            controls.main([*(f"--run={run}" for run in runs), "--out", str(tmp_path / "o")])
+        assert said in capsys.readouterr().err
 
 
 def test_gain_is_drawn_against_steps_and_kept_as_data(tmp_path):
