@@ -16,13 +16,14 @@ from planners.tree.faults import TreeError
 from planners.tree.fixed import Schedules, best_of, check_weight, schedules
 from planners.tree.layout import name_of
 from planners.tree.pricing import Price, price_of
+from planners.tree.several import several_of
 from planners.tree.split import split
-from planners.tree.tables import observation_of, several_of, shared_probes, table
+from planners.tree.tables import observation_of, shared_probes, table
 from unroller.ablation.bootstrap import RESAMPLES, Estimate, estimate, paired_gain, resampled_means
 from unroller.faults import PolicyError
 
 if TYPE_CHECKING:
-    from planners.tree.tables import Trees
+    from planners.tree.several import Trees
     from policies.learned import LearnedPolicy
 
 Array = np.ndarray[Any, Any]
@@ -95,17 +96,15 @@ def learn(
 ) -> Learned:
     """Train a policy on a part of the problems, and evaluate it exactly on those held out, a share.
 
-    tree: one, or several, of other tasks and other actions: it is one policy for all of them, that may call
-    what the problem's tree has.
-    settings: of the trainer, by name. mean_cost: the budget that `lagrangian` meets, and only it. probes:
-    what the policy sees beside the problem and its context, and pays for (None: those that cost nothing).
-    hidden: units of the network's layers. budget: of the runs it is meant for. split_seed: of the two parts,
-    so that several seeds are held to the same problems. out: a folder for the policy, its curve and
-    checkpoints; the same training that it holds already is gone on with.
+    tree: one, or several, of other tasks and other actions, in as many draws: it is one policy for all of
+    them, that may call what the problem's tree has. settings: of the trainer, by name. mean_cost: the budget
+    that `lagrangian` meets, and only it. probes: what the policy sees beside the problem and its context, and
+    pays for (None: those that cost nothing). hidden: units of the network's layers. budget: of the runs it is
+    meant for. split_seed: of the two parts, so that several seeds are held to the same problems. out: a
+    folder for the policy, its curve and checkpoints; the same training that it holds already is gone on with.
 
     It stands beside direct decoding and the fixed schedule that was best on the same training problems, of
-    each tree its own.
-    Raises TreeError, PolicyError, SavedPolicyError.
+    each tree its own. Raises TreeError, PolicyError, SavedPolicyError.
     """
     from policies.learned import LearnedPolicy
 
@@ -115,6 +114,11 @@ def learn(
         raise PolicyError("the trainer lagrangian meets a mean cost, and only it: say which")
     trees = several_of(tree)
     parts = split(trees, held_out, split_seed)
+    if any(part.all() or not part.any() for part in parts):
+        raise TreeError(
+            "a tree has all of its problems on one side of the split: give another split seed or share, or a"
+            " tree with more problems"
+        )
     out_of = np.concatenate(parts)
     train, held = np.flatnonzero(~out_of), np.flatnonzero(out_of)
     seen = observation_of(trees, free_probes(trees) if probes is None else probes)

@@ -38,16 +38,14 @@ def over_mixture(draws: Draws, score: Array, cost: Array, way_score: Array, way_
 def within_groups(
     ground: Ground, standings: Sequence[Standing], resamples: int, seed: int
 ) -> list[dict[str, InGroup]]:
-    """For each standing, what it is within each group that has held-out problems; nothing where all problems
-    are one group. A group's mixtures are chosen on its own problems to fit on, on all where it has none."""
+    """For each standing, what it is within each group of held-out problems; nothing where all of them are one
+    group. A group's mixtures are chosen on its own problems to fit on, on all where it has none."""
     found: list[dict[str, InGroup]] = [{} for _ in standings]
-    labels = list(dict.fromkeys(ground.labels.tolist()))
     rows = np.flatnonzero(ground.held_out)
+    labels = list(dict.fromkeys(ground.labels[rows].tolist()))
     for label in labels if len(labels) > 1 else []:
         own = ground.labels == label
         members = np.flatnonzero(own[rows])
-        if not len(members):
-            continue
         fitted = own & ~ground.held_out
         way = mixtures(
             ground.score,

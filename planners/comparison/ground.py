@@ -13,6 +13,7 @@ from planners.tree import CompleteTree, TreeError, schedules
 from planners.tree.fixed import By, groups_of
 from planners.tree.layout import State
 from planners.tree.pricing import Price, price_of, weights_of
+from planners.tree.several import scorer_of, several_of
 from planners.tree.split import HELD_OUT, split
 
 Array = np.ndarray[Any, Any]
@@ -44,10 +45,8 @@ class Ground:
     ) -> None:
         """share, seed, together: of problems that are held out, see `split`. fit_on: trees to fit on, all
         problems of `trees` being held out. Raises TreeError, ProblemError."""
-        if not trees:
-            raise TreeError("there is no tree: give at least one to compare policies on")
-        for several in (trees, fit_on):
-            _check(several)
+        trees = several_of(trees)
+        fit_on = several_of(fit_on) if fit_on else ()
         weights_of(price)
         self.trees = (*trees, *fit_on)
         self.price = price
@@ -63,7 +62,7 @@ class Ground:
                 f" own: group by something with {MOST_GROUPS} values or fewer"
             )
         self.by = "task" if by is None else by if isinstance(by, str) else getattr(by, "__name__", "group")
-        self.scorer = _scorer(self.trees)
+        self.scorer = scorer_of(self.trees)
         self.hard_measured = all(tree.recipe.hard is not None for tree in self.trees)
         shared = _identities(trees) & _identities(fit_on)
         if shared:
@@ -118,27 +117,6 @@ class Ground:
         return [
             (tree, first, np.flatnonzero(self.held_out[first:end] == held_out)) for tree, first, end in parts
         ]
-
-
-def _check(trees: Sequence[CompleteTree]) -> None:
-    """Raises TreeError for what is no tree, and for one that is there twice."""
-    for i, tree in enumerate(trees):
-        if not isinstance(tree, CompleteTree):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TreeError(f"{tree!r} is no tree: open one with planners.tree.load(folder)")
-        if tree.recipe in [other.recipe for other in trees[:i]]:
-            raise TreeError("a tree is there twice: give each once, so that its problems count once")
-
-
-def _scorer(trees: Sequence[CompleteTree]) -> str:
-    """What the scores are called. Raises TreeError where one task is scored in two ways: between tasks,
-    points are points of each task's own scorer."""
-    of: dict[str, str] = {}
-    for tree in trees:
-        for task in tree.recipe.tasks:
-            if of.setdefault(task.task, tree.recipe.scorer) != tree.recipe.scorer:
-                one, other = sorted((of[task.task], tree.recipe.scorer))
-                raise TreeError(f"scores of {one} and {other} cannot be compared: take one scorer a task")
-    return " and ".join(dict.fromkeys(of.values()))
 
 
 def _within(tree: CompleteTree, schedule: State) -> int:

@@ -94,6 +94,7 @@ class CompleteTree:
         self._identities = identities
         self._value = value
         self._drawn: dict[tuple[int, int], Problem] = {}
+        self._softly: CompleteTree | None = None  # of one that is judged by right and wrong
 
     def __repr__(self) -> str:
         return f"<tree: {len(self)} problems, {self.draws} draws, {self.layout!r}>"
@@ -182,12 +183,13 @@ class CompleteTree:
         score was measured.
         """
         if by == "score":
-            return self
+            return self._softly or self
         if by != "hard":
             raise TreeError(f"a tree is judged by score or by hard, not by {by!r}")
         if self.recipe.hard is None:
             raise TreeError("this tree has no hard score: build it with --hard SCORER, or judge by score")
         found = copy(self)
+        found._softly = self._softly or self
         found.recipe = msgspec.structs.replace(self.recipe, scorer=self.recipe.hard)
         found.score = self.hard
         return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,15 @@ from planners.tree.complete import CompleteTree
 from planners.tree.faults import TreeError
 from planners.tree.layout import name_of
 from planners.tree.recipe import ActionMade
+from planners.tree.several import several_of
 from unroller.codec import BlobStore, Codec, value_type
 from unroller.cost import Budget, Cost, Left, left_of
 from unroller.decide import NO_PROBES, Call, Decided, Decision, Policy, Probes, State, as_decision
 from unroller.faults import PolicyError
 from unroller.workspace import Entry, Stored, Workspace
+
+if TYPE_CHECKING:
+    from planners.tree.several import Trees
 
 
 class SeenState(State, frozen=True, eq=False, gc=False):
@@ -198,25 +202,38 @@ class Within:
     at most, with the tree's parameters.
 
     What the tree does not hold is refused, as `evaluate` refuses it. `Executor(policy=Within(policy, tree))`.
+    Of several trees it is the first with problems of the same task. Raises TreeError for a task that none
+    has.
     """
 
-    def __init__(self, policy: Policy, tree: CompleteTree) -> None:
+    def __init__(self, policy: Policy, tree: Trees) -> None:
         self.policy = policy
-        self.tree = tree
+        self.trees = several_of(tree)
         self.name = str(getattr(policy, "name", type(policy).__name__))
         self.probes = tuple(getattr(policy, "probes", ()))
-        self._made = {action.name: action for action in tree.recipe.actions}
+        self._made = {id(tree): {one.name: one for one in tree.recipe.actions} for tree in self.trees}
 
     def decide(self, states: Sequence[State]) -> list[Decided]:
-        seen = [self._seen(state) for state in states]
+        trees = [self._tree(state.problem.task) for state in states]
+        seen = [self._seen(state, tree) for state, tree in zip(states, trees, strict=True)]
         answers = [as_decision(one) for one in self.policy.decide(seen)]
         if len(answers) != len(states):
             raise PolicyError(f"the policy made {len(answers)} decisions for {len(states)} states")
-        return [self._called(state, answer) for state, answer in zip(seen, answers, strict=True)]
+        given = zip(seen, answers, trees, strict=True)
+        return [self._called(state, answer, self._made[id(tree)]) for state, answer, tree in given]
 
-    def _seen(self, state: State) -> SeenState:
-        called = _called(state, self.tree)
-        layout = self.tree.layout
+    def _tree(self, task: str) -> CompleteTree:
+        if len(self.trees) == 1:
+            return self.trees[0]
+        for tree in self.trees:
+            if any(one.task == task for one in tree.recipe.tasks):
+                return tree
+        known = ", ".join(dict.fromkeys(one.task for tree in self.trees for one in tree.recipe.tasks))
+        raise TreeError(f"no tree here has problems of the task {task!r}: there are {known}")
+
+    def _seen(self, state: State, tree: CompleteTree) -> SeenState:
+        called = _called(state, tree)
+        layout = tree.layout
         open_ = dict(zip(state.actions, state.mask, strict=True))
         more = len(called) < layout.depth
         offered = tuple(more and name not in called and open_.get(name, False) for name in layout.actions)
@@ -236,13 +253,13 @@ class Within:
             tuple(state.provided(name) for name in layout.actions),
         )
 
-    def _called(self, state: SeenState, decision: Decision) -> Decision:
+    def _called(self, state: SeenState, decision: Decision, made: Mapping[str, ActionMade]) -> Decision:
         """The decision with the tree's parameters, what is not offered turned into what nobody knows."""
         calls: list[Call] = []
         for call in decision.calls:
-            check_call(call, self._made)
+            check_call(call, made)
             if call.action in state.allowed and call.action not in [c.action for c in calls]:
-                calls.append(Call(call.action, self._made[call.action].parameters or None))
+                calls.append(Call(call.action, made[call.action].parameters or None))
             else:
                 calls.append(Call(f"{call.action} (not in the tree here)"))
         return Decision(tuple(calls), decision.log_probability)

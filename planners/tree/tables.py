@@ -10,6 +10,7 @@ import numpy as np
 from planners.tree.faults import TreeError
 from planners.tree.filling import Filling, check_probe
 from planners.tree.pricing import Price
+from planners.tree.several import several_of
 from policies.observation import Observation, ProblemFeatures
 from policies.price import Price as PriceOf
 from policies.table import Table
@@ -17,21 +18,12 @@ from unroller.cost import Budget
 
 if TYPE_CHECKING:
     from planners.tree.complete import CompleteTree
-
-    Trees = CompleteTree | Sequence[CompleteTree]
+    from planners.tree.several import Trees
 
 Array = np.ndarray[Any, Any]
 
 TOGETHER = 256
 """Problems whose states are worked out at a time."""
-
-
-def several_of(trees: Trees) -> tuple[CompleteTree, ...]:
-    """Trees as a tuple. Raises TreeError for none."""
-    found = tuple(trees) if isinstance(trees, Sequence) else (trees,)
-    if not found:
-        raise TreeError("there is no tree: give at least one")
-    return found
 
 
 def _sizes(tree: CompleteTree) -> dict[str, int]:
@@ -49,13 +41,20 @@ def observation_of(trees: Trees, probes: Sequence[str] | None = None, **options:
     """The observation of everything that the trees keep: their actions, the value types that are written
     down (what holds arrays is not), and these probes (None: all that every tree has, which a policy is then
     charged for). options: other settings of `Observation`. Raises TreeError for a probe that was not
-    measured."""
+    measured, or that has other numbers in another tree."""
     several = several_of(trees)
     wanted = shared_probes(several) if probes is None else list(probes)
     for name in wanted:
         for tree in several:
             check_probe(tree, name)
     sizes = _sizes(several[0])
+    for name in wanted:
+        others = sorted({_sizes(tree)[name] for tree in several})
+        if len(others) > 1:
+            raise TreeError(
+                f"the probe {name} has {' and '.join(map(str, others))} numbers in these trees: leave it out,"
+                " or build them with the same one"
+            )
     actions = tuple(dict.fromkeys(name for tree in several for name in tree.actions))
     features = ProblemFeatures(probes=tuple((name, sizes[name]) for name in wanted))
     lost = {tree.kinds[kind] for tree in several for kind in _unkept(tree)}
@@ -82,13 +81,20 @@ def table(
     It takes 4 bytes for each number of each state: 5,000 problems in 2 draws with 65 states of 242 numbers
     are 630 MB. Where the order of calls makes no other state, what a policy sees still has it, so the table
     lists sequences all the same. Raises TreeError for actions, probes and values that the trees do not hold,
-    PolicyError for a probe of another size, BudgetError.
+    and for trees that cannot be taken together (`several_of`; other numbers of draws), PolicyError for a
+    probe of another size, BudgetError.
     """
     from planners.tree.fixed import groups_of
 
     several = several_of(trees)
     seen = observation or observation_of(several)
     _check_actions(several, seen)
+    if len({tree.draws for tree in several}) > 1:
+        drawn = ", ".join(str(tree.draws) for tree in several)
+        raise TreeError(
+            f"the trees have {drawn} draws, and one with more of them would weigh more: build them with as"
+            " many"
+        )
     fillings = [Filling(tree, seen, price, Budget.of(budget)) for tree in several]
     total = sum(map(len, several))
     chosen = np.arange(total) if problems is None else np.asarray(problems, np.int64).reshape(-1)
@@ -98,12 +104,11 @@ def table(
         raise TreeError(f"problems are different numbers from 0 to {total - 1}")
     firsts = np.cumsum([0, *map(len, several)])
     owner = np.searchsorted(firsts, chosen, side="right") - 1
-    draws = np.array([tree.draws for tree in several])[owner]
-    ends = np.cumsum(draws)
+    draws = several[0].draws
 
     states = sorted(dict.fromkeys(path for one in fillings for path in one.paths.states), key=len)
     number = {path: s for s, path in enumerate(states)}
-    shape = int(ends[-1]), len(states)
+    shape = len(chosen) * draws, len(states)
     made = {
         "observations": np.zeros((*shape, seen.size), np.float32),
         "allowed": np.zeros((*shape, len(seen.actions) + 1), bool),
@@ -124,7 +129,7 @@ def table(
         own = np.flatnonzero(owner == t)
         for first in range(0, len(own), TOGETHER):
             some = own[first : first + TOGETHER]
-            rows = (ends[some] - tree.draws)[:, None] + np.arange(tree.draws)
+            rows = some[:, None] * draws + np.arange(draws)
             part = filling.filled(chosen[some] - firsts[t])
             for name, array in made.items():
                 array[rows.reshape(-1, 1), where] = part[name]
@@ -133,7 +138,7 @@ def table(
         tuple(states),
         next=following,
         problem=chosen.repeat(draws),
-        draw=np.concatenate([np.arange(count) for count in draws]),
+        draw=np.tile(np.arange(draws), len(chosen)),
         groups=tuple(labels[i] for i in chosen.repeat(draws).tolist()),
         price=fillings[0].price,
         **made,

@@ -65,7 +65,7 @@ def test_a_mean_cost_is_compared_with_the_best_schedule_of_that_cost(folder):
 
 
 def test_one_policy_learns_on_trees_of_other_actions(folder, tmp_path):
-    other = toys.built(tmp_path / "t", actions=["hint", "dice"], probes=[])
+    other = toys.built(tmp_path / "t", actions=["hint", "dice"], probes=[], draws=1)
     both = [tree.load(folder), other]
     learned = learn(both, cost_weight=0.02, settings=QUICK, resamples=100)
     assert set(learned.policy.actions) == {*both[0].actions, "hint", "dice"} and not learned.policy.probes
@@ -79,6 +79,12 @@ def test_one_policy_learns_on_trees_of_other_actions(folder, tmp_path):
     own, _, fixed = learned.standings
     assert own.score.mean == pytest.approx(np.concatenate(alone).mean())
     assert fixed.name.startswith("best fixed, of each tree its own: ") and ";" in fixed.name
+
+
+def test_each_tree_needs_problems_on_both_sides(folder):
+    few = tree.synthetic(1, helpers=2, seed=9)
+    with pytest.raises(tree.TreeError, match="on one side of the split"):
+        learn([tree.load(folder), few], settings=QUICK)
 
 
 def test_probes_that_cost_nothing_are_seen_unless_others_are_named(tmp_path):

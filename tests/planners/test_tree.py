@@ -419,7 +419,19 @@ def test_a_tree_may_be_judged_by_right_and_wrong(quiz_tree):
     assert set(np.unique(hard.score)) == {0, 1} and hard.recipe.scorer == quiz_tree.recipe.hard
     assert tree.evaluate(hard, ["hint"]).score.mean == tree.evaluate(quiz_tree, ["hint"]).hard.mean
     assert hard.table().digest != quiz_tree.table().digest, "a training on one does not go on on the other"
-    assert quiz_tree.judged("score") is quiz_tree and quiz_tree.recipe.scorer == "soft_choice"
+    assert quiz_tree.judged("score") is hard.judged("score") is quiz_tree
+    assert quiz_tree.recipe.scorer == "soft_choice"
+
+
+def test_of_several_trees_a_policy_keeps_to_the_one_of_the_task(quiz_tree, tmp_path):
+    small = built(tmp_path / "t", n=2, actions=["hint"], depth=1)
+    other = tree.synthetic(3, helpers=1)
+    eager = policy(lambda state: state.allowed[0] if state.allowed else STOP)
+    live = executor(probes=toys.PROBES).extend(policy=Within(eager, [other, small]))
+    for run in live.map(problems(2)):
+        assert [call.action for made in run.decisions for call in made.calls] == ["hint"]
+    with pytest.raises(TreeError, match="no tree here has problems of the task 'quiz'"):
+        Within(eager, [other, tree.synthetic(3, helpers=2, seed=4)])._tree("quiz")
 
 
 def test_who_measured_no_hard_score_cannot_be_judged_by_it(tmp_path):

@@ -137,14 +137,14 @@ def test_some_actions_some_problems_and_labels(toy):
 
 
 def test_trees_with_other_actions_are_one_table(toy, tmp_path):
-    small = toys.built(tmp_path / "small", n=3, actions=["grey", "hint"], draws=1, depth=1)
+    small = toys.built(tmp_path / "small", n=3, actions=["grey", "hint"], depth=1)
     seen = seen_of(["dice", "hint", "grey"])
     table = tree.table([toy, small], seen, problems=[1, len(toy) + 2], by="level")
-    assert table.problem.tolist() == [1, 1, len(toy) + 2] and table.draw.tolist() == [0, 1, 0]
+    assert table.problem.tolist() == [1, 1, *[len(toy) + 2] * 2] and table.draw.tolist() == [0, 1, 0, 1]
     assert [len(state) for state in table.states] == sorted(len(state) for state in table.states)
 
     dice = seen.actions.index("dice")
-    assert table.allowed[:2, 0].all() and not table.allowed[2, :, dice].any(), "it has no dice"
+    assert table.allowed[:2, 0].all() and not table.allowed[2:, :, dice].any(), "it has no dice"
     for state, name in enumerate(table.states):
         alone = toy.table(seen, problems=[1])
         s = alone.states.index(name)
@@ -154,12 +154,31 @@ def test_trees_with_other_actions_are_one_table(toy, tmp_path):
 
     watching = Watching(seen)
     tree.evaluate(small, watching, problems=[2], resamples=10)
-    noted = {path: row for (_, path), row in watching.noted.items()}
+    first = small.problem(2).identity
+    noted = {path: row for (identity, path), row in watching.noted.items() if identity == first}
     assert set(noted) == {(), ("hint",), ("grey",)}
     for path, row in noted.items():
         s = table.states.index(path)
         assert np.array_equal(table.observations[2, s], row), path
         assert table.score[2, s] == small.score[2, 0, small.number(path)]
+
+
+def test_trees_that_cannot_be_taken_together(toy, tmp_path):
+    rarely = toys.built(tmp_path / "rarely", n=3, draws=1)
+    with pytest.raises(tree.TreeError, match="2, 1 draws, and one with more of them would weigh more"):
+        tree.table([toy, rarely], seen_of(["hint"]))
+    with pytest.raises(tree.TreeError, match="twice"):
+        tree.table([toy, toy.judged("score")], seen_of(["hint"]))
+    with pytest.raises(tree.TreeError, match="scores of choice and soft_choice cannot be compared"):
+        tree.table([toy, toy.judged("hard")], seen_of(["hint"]))
+    with pytest.raises(tree.TreeError, match="'toy' is no tree"):
+        tree.table("toy")
+    with pytest.raises(tree.TreeError, match="at least one"):
+        tree.table(one for one in ())
+    with pytest.raises(tree.TreeError, match="the probe hint has 2 and 3 numbers"):
+        tree.observation_of([tree.synthetic(4, helpers=k, seed=k) for k in (1, 2)], ["hint"])
+    both = [tree.synthetic(4, helpers=k, seed=k) for k in (1, 2)]
+    assert not tree.observation_of(both).problem.probes, "what has other numbers is left out by itself"
 
 
 def test_a_policy_of_the_tree_can_be_asked_about_its_table():

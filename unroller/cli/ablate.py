@@ -302,7 +302,7 @@ def _row(text: str, whole: str) -> Row:
     if text == "direct":
         return Row(FixedList((), "direct"))
     first, _, rest = text.partition(":")
-    if first.strip() == "policy":
+    if first.strip() == "policy" and rest.strip():
         return Row(_chooser(rest.strip()))
     kinds: dict[str, Any] = {"shuffled": "shuffled", "blank": "blank", "text_only": "text_only"}
     kind = kinds.get(first.strip(), "own")
