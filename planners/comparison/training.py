@@ -67,16 +67,10 @@ def trained(
     for tree, first, rows in several:
         price[first + rows] = unique_calls(tree, rows, range(len(tree.states)), probes)
     taken = affordable(price, lot(ground, seed), calls)
-    numbers = np.full(len(price), -1)
-    numbers[np.concatenate([first + np.arange(len(tree)) for tree, first, _ in several])] = np.arange(
-        sum(map(len, trees))
-    )
-    held = table(
-        trees,
-        observation,
-        price=Price(**policy_price(ground.price)),
-        problems=np.sort(numbers[taken]).tolist(),
-    )
+    there = np.concatenate([np.full(len(tree), len(rows) > 0) for tree, _, rows in ground.fitting()])
+    number = there.cumsum() - 1  # of a problem of the ground, counted through the trees that are trained on
+    problems = number[taken].tolist()
+    held = table(trees, observation, price=Price(**policy_price(ground.price)), problems=problems)
     module = trainer_of(training.trainer)
     settings = module.DEFAULT if training.settings is None else training.settings
     found: list[Entrant] = []
