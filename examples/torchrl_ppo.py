@@ -1,6 +1,6 @@
 """Train a policy with torchrl's PPO on the same environment, its masks read by torchrl's own ActionMask.
 
-    pip install 'unroller[rl]' torchrl
+    pip install 'unroller[rl,torchrl]'
     python examples/torchrl_ppo.py
 
 What it learned is taken over as a policy and evaluated exactly, as in maskable_ppo.py.

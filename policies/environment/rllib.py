@@ -29,5 +29,6 @@ class ForRLlib(gymnasium.ObservationWrapper[Any, Any, Any]):
         )
 
     def observation(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        flat = np.concatenate([observation[name] for name in self._keys])
+        """Of one observation, or of many with the same leading axes."""
+        flat = np.concatenate([observation[name] for name in self._keys], -1)
         return {MASK: observation[MASK].astype(np.float32), "observations": flat}

@@ -22,12 +22,22 @@ SAYS = {
     "side_by_side": "step 1: camera_pose_estimate, novel_view_synthesis",
     "maskable_ppo": "of 0.8452 in 2,048 steps",
     "torchrl_ppo": "of 0.8452 in 1,024 steps",
+    "rllib_ppo": "of 0.8452 in 1,024 steps",
     "verl_agent_loop": "8 rows; the agent may call camera_pose_estimate",
     "pictures_from_photos": "depths 0, direct: δ1",
     "write_better": "weights and curves are in",
 }
-SHORTER = {"maskable_ppo": ["--steps", "2048"], "torchrl_ppo": ["--steps", "1024"]}
-NEEDS = {"maskable_ppo": "sb3_contrib", "torchrl_ppo": "torchrl", "pictures_from_photos": "matplotlib"}
+SHORTER = {
+    "maskable_ppo": ["--steps", "2048"],
+    "torchrl_ppo": ["--steps", "1024"],
+    "rllib_ppo": ["--steps", "1024"],
+}
+NEEDS = {
+    "maskable_ppo": "sb3_contrib",
+    "torchrl_ppo": "torchrl",
+    "rllib_ppo": "ray",
+    "pictures_from_photos": "matplotlib",
+}
 ELSEWHERE = {"trl_grpo"}  # needs a language model: tests/policies/test_trl.py
 
 
