@@ -4,8 +4,8 @@
 
 Each run is a folder of weights; what it is asked depends on its name: `full` directly, after pose, after
 thinking, and after both; `direct`, which never answered from a context, directly; `pause`, which had as many
-empty tokens in place of contexts, after those too; `apart`, whose contexts never stood together, after pose
-and thinking too. Gains are paired, question by question.
+empty tokens in place of contexts, after those too; `apart`, which answered from one context at a time, what
+`full` is asked: what it makes of two together is what emerges. Gains are paired, question by question.
 """
 
 import argparse
@@ -25,13 +25,16 @@ from ..heldout import collect
 from ..model import NanoOmni, load
 from ..world.questions import FORMS, Form
 
+BOTH = "pose + thinking"
 ASKED = {
-    "full": ("direct", "pose", "thinking", "pose + thinking"),
+    "full": ("direct", "pose", "thinking", BOTH),
     "direct": ("direct",),
     "pause": ("direct", "pause"),
-    "apart": ("direct", "pose + thinking"),
+    "apart": ("direct", "pose", "thinking", BOTH),
 }
-UNROLLED = "full", "pose + thinking"
+UNROLLED = "full", BOTH
+OVER = "unrolled over it"
+WITHIN = "both over it"
 
 Right = dict[tuple[str, str], dict[Form, Tensor]]
 
@@ -51,7 +54,8 @@ def answer(models: Mapping[str, NanoOmni], test: Mapping[Form, Rooms], batch: in
 
 
 def compare(right: Right) -> dict[str, Any]:
-    """Accuracies, %, and what the full run's unrolling gains over each row (mean, low, high), by form."""
+    """Accuracies, %, what the full run's unrolling gains over each row (mean, low, high), and what another
+    run's own pose and thinking together gain over the rest of its rows, by form."""
     unrolled = right[UNROLLED]
     table: dict[str, Any] = {}
     for (name, row), by_form in right.items():
@@ -59,16 +63,20 @@ def compare(right: Right) -> dict[str, Any]:
         for form, some in by_form.items():
             cells[str(form)] = {"accuracy": 100 * some.float().mean().item()}
             if (name, row) != UNROLLED:
-                cells[str(form)]["unrolled over it"] = gain(unrolled[form], some)
+                cells[str(form)][OVER] = gain(unrolled[form], some)
+            both = right.get((name, BOTH))
+            if both and row != BOTH and name != UNROLLED[0]:
+                cells[str(form)][WITHIN] = gain(both[form], some)
     return table
 
 
-def text(table: Mapping[str, Any], forms: Sequence[str]) -> str:
+def text(table: Mapping[str, Any], forms: Sequence[str], gained: str = OVER) -> str:
+    """As a table, with one of the gains in brackets."""
     rows = [["", *map(card.column, forms)]]
     for name, row in table.items():
         cells = [name]
         for form in forms:
-            more = row[form].get("unrolled over it")
+            more = row[form].get(gained)
             said = "" if more is None else " ({:+.1f} [{:+.1f}, {:+.1f}])".format(*more)
             cells.append(f"{row[form]['accuracy']:.1f}{said}")
         rows.append(cells)
@@ -103,6 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
     table = compare(answer(models, test))
     forms = [str(form) for form in FORMS]
     print(text(table, forms))
+    if within := {row: cells for row, cells in table.items() if WITHIN in cells[forms[0]]}:
+        print("\nWhat both together gain over it in the same model:")
+        print(text(within, forms, WITHIN))
     asked.out.write_text(
         json.dumps({"n": asked.n, "split": "test", "forms": forms, "rows": table}, indent=1) + "\n"
     )

@@ -71,11 +71,14 @@ def test_controls_answer_the_same_questions_each_in_rows_of_its_own():
     found = controls.compare(controls.answer(dict.fromkeys(controls.ASKED, fresh), test))
     assert set(found) == {
         *("full: direct", "full: pose", "full: thinking", "full: pose + thinking", "direct: direct"),
-        *("pause: direct", "pause: pause", "apart: direct", "apart: pose + thinking"),
+        *("pause: direct", "pause: pause"),
+        *("apart: direct", "apart: pose", "apart: thinking", "apart: pose + thinking"),
     }
     for row, cells in found.items():
         assert cells["2"]["accuracy"] == 25, "a fresh head says the first choice always"
         assert (row == "full: pose + thinking") == ("unrolled over it" not in cells["2"])
+        alone = row.startswith("apart") and not row.endswith("pose + thinking")
+        assert alone == ("both over it" in cells["2"]), "what stands together gains over each alone"
     head, *lines = controls.text(found, ["2", "compare"]).splitlines()
     assert head.split() == ["2", "hops", "compare"] and len(lines) == len(found)
     assert len(set(map(len, (head, *lines[:3])))) == 1, "columns end alike"
