@@ -97,6 +97,11 @@ def _batch(state: State) -> int:
     return state[0][0][0].shape[0]
 
 
+def parts(row: str) -> list[str]:
+    """The contexts that a row names, in their order: "pose + thinking" has two, "direct" none."""
+    return [] if row == "direct" else row.split(" + ")
+
+
 def given_pose(written: Tensor) -> Tensor:
     """A pose as it is read, of one as it was worked out: (B, POSING_LENGTH) -> (B, POSE_LENGTH)."""
     return torch.cat([written[:, :1], written[:, 1 + language.WORKINGS :]], dim=1)
@@ -106,7 +111,12 @@ def given_pose(written: Tensor) -> Tensor:
 def unroll(
     model: NanoOmni, batch: Rooms, form: Form, rows: Sequence[str] = ROWS
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Logits of the choices (B, n) by row, and the words of contexts that were written, by what they are."""
+    """Logits of the choices (B, n) by row, and the words of contexts that were written, by what they are.
+
+    rows: "direct"; contexts joined by " + ", in any order, of pose, thinking, caption, views, latent, pause;
+    the same from an oracle or shuffled ("oracle pose + thinking"), where ROWS have them; BLANK. Raises
+    ValueError for others.
+    """
     asked = batch.asked[form]
     told = Branches(model, batch.photos)
     written = look_around(told, rows)
@@ -119,66 +129,32 @@ def unroll(
     own = torch.tensor([role in kept for role in language.roles(form)], device=think.device)
     other_pose, other_think = pose.roll(1, 0), torch.where(own, think, think.roll(1, 0))
 
-    def thought(state: State, said: str | None = None) -> State:
-        state, words = told.write(state, [INDEX["<think>"]], long)
-        if said:
-            written[said] = words
-        return state
-
-    def after(*contexts: Tensor) -> State:
-        state = question
-        for words in contexts:
-            state = told.read(state, words)
-        return state
+    given = {"pose": given_pose(written["pose"])} | {k: v for k, v in written.items() if k != "pose"}
+    of = {
+        "oracle": {"pose": pose, "thinking": think, "caption": caption, "views": seen},
+        "shuffled": {"pose": other_pose, "thinking": other_think, "views": seen.roll(1, 0)},
+    }
+    pauses = torch.full((len(batch), language.POSE_LENGTH + long), INDEX["<pause>"], device=think.device)
 
     def state_of(row: str) -> State:
-        match row:
-            case "direct":
-                return question
-            case "thinking":
-                return thought(question, "thinking")
-            case "pose + thinking":
-                return thought(after(given_pose(written["pose"])), "thinking after pose")
-            case "thinking + pose":
-                return told.read(thought(question), given_pose(written["pose"]))
-            case "pose":
-                return after(given_pose(written["pose"]))
-            case "caption":
-                return after(written["caption"])
-            case "caption + thinking":
-                return thought(after(written["caption"]))
-            case "views":
-                return after(written["views"])
-            case "views + thinking":
-                return thought(after(written["views"]))
-            case "pose + views + thinking":
-                return thought(after(given_pose(written["pose"]), written["views"]))
-            case "pose + caption + thinking":
-                return thought(after(given_pose(written["pose"]), written["caption"]))
-            case "latent":
-                return told.think_latent(question)
-            case "pause":
-                words = torch.full((len(batch), language.POSE_LENGTH + long), INDEX["<pause>"])
-                return after(words.to(think.device))
-            case "oracle pose":
-                return after(pose)
-            case "oracle thinking":
-                return after(think)
-            case "oracle pose + thinking":
-                return after(pose, think)
-            case "oracle caption":
-                return after(caption)
-            case "oracle views":
-                return after(seen)
-            case "shuffled pose":
-                return after(other_pose)
-            case "shuffled thinking":
-                return after(other_think)
-            case "shuffled pose + thinking":
-                return after(other_pose, other_think)
-            case "shuffled views":
-                return after(seen.roll(1, 0))
-        raise ValueError(f"no row is called {row!r}")
+        """After the contexts that a row names, one from the other."""
+        whose, _, rest = row.partition(" ")
+        held = of.get(whose, given)
+        state, before = question, ""
+        for part in parts(rest if whose in of else row):
+            if part in held:
+                state = told.read(state, held[part])
+            elif part == "thinking":
+                state, words = told.write(state, [INDEX["<think>"]], long)
+                written.setdefault("thinking" + before, words)
+            elif part == "latent":
+                state = told.think_latent(state)
+            elif part == "pause":
+                state = told.read(state, pauses)
+            else:
+                raise ValueError(f"no row is called {row!r}: there is no {part}")
+            before = f"{before} and {part}" if before else f" after {part}"
+        return state
 
     logits = {row: told.answer(state_of(row), asked.choices) for row in rows if row not in BLANK}
     if any(row in rows for row in BLANK):

@@ -4,8 +4,7 @@
 
 Each run is a folder of weights; what it is asked depends on its name: `full` directly, after pose, after
 thinking, and after both; `direct`, which never answered from a context, directly; `pause`, which had as many
-empty tokens in place of contexts, after those too; `apart`, which answered from one context at a time, what
-`full` is asked: what it makes of two together is what emerges. Gains are paired, question by question.
+empty tokens in place of contexts, after those too. Gains are paired, question by question.
 """
 
 import argparse
@@ -25,26 +24,28 @@ from ..heldout import collect
 from ..model import NanoOmni, load
 from ..world.questions import FORMS, Form
 
-BOTH = "pose + thinking"
 ASKED = {
-    "full": ("direct", "pose", "thinking", BOTH),
+    "full": ("direct", "pose", "thinking", "pose + thinking"),
     "direct": ("direct",),
     "pause": ("direct", "pause"),
-    "apart": ("direct", "pose", "thinking", BOTH),
 }
-UNROLLED = "full", BOTH
-OVER = "unrolled over it"
-WITHIN = "both over it"
+UNROLLED = "full", "pose + thinking"
 
 Right = dict[tuple[str, str], dict[Form, Tensor]]
 
 
 @torch.no_grad()
-def answer(models: Mapping[str, NanoOmni], test: Mapping[Form, Rooms], batch: int = 500) -> Right:
-    """Of each run and row, which questions of each form were answered rightly: (n,) bool."""
+def answer(
+    models: Mapping[str, NanoOmni],
+    test: Mapping[Form, Rooms],
+    asked: Mapping[str, Sequence[str]] = ASKED,
+    batch: int = 500,
+) -> Right:
+    """Of each run and row, which questions of each form were answered rightly: (n,) bool. asked: the rows of
+    each run."""
     right: Right = {}
     for name, model in models.items():
-        rows = ASKED[name]
+        rows = asked[name]
         for form, rooms in test.items():
             said = [unroll(model, rooms[k : k + batch], form, rows)[0] for k in range(0, len(rooms), batch)]
             for row in rows:
@@ -54,8 +55,7 @@ def answer(models: Mapping[str, NanoOmni], test: Mapping[Form, Rooms], batch: in
 
 
 def compare(right: Right) -> dict[str, Any]:
-    """Accuracies, %, what the full run's unrolling gains over each row (mean, low, high), and what another
-    run's own pose and thinking together gain over the rest of its rows, by form."""
+    """Accuracies, %, and what the full run's unrolling gains over each row (mean, low, high), by form."""
     unrolled = right[UNROLLED]
     table: dict[str, Any] = {}
     for (name, row), by_form in right.items():
@@ -63,20 +63,16 @@ def compare(right: Right) -> dict[str, Any]:
         for form, some in by_form.items():
             cells[str(form)] = {"accuracy": 100 * some.float().mean().item()}
             if (name, row) != UNROLLED:
-                cells[str(form)][OVER] = gain(unrolled[form], some)
-            both = right.get((name, BOTH))
-            if both and row != BOTH and name != UNROLLED[0]:
-                cells[str(form)][WITHIN] = gain(both[form], some)
+                cells[str(form)]["unrolled over it"] = gain(unrolled[form], some)
     return table
 
 
-def text(table: Mapping[str, Any], forms: Sequence[str], gained: str = OVER) -> str:
-    """As a table, with one of the gains in brackets."""
+def text(table: Mapping[str, Any], forms: Sequence[str]) -> str:
     rows = [["", *map(card.column, forms)]]
     for name, row in table.items():
         cells = [name]
         for form in forms:
-            more = row[form].get(gained)
+            more = row[form].get("unrolled over it")
             said = "" if more is None else " ({:+.1f} [{:+.1f}, {:+.1f}])".format(*more)
             cells.append(f"{row[form]['accuracy']:.1f}{said}")
         rows.append(cells)
@@ -88,15 +84,15 @@ def text(table: Mapping[str, Any], forms: Sequence[str], gained: str = OVER) -> 
 
 
 def models_of(
-    parser: argparse.ArgumentParser, runs: Sequence[str], known: Collection[str]
+    parser: argparse.ArgumentParser, runs: Sequence[str], known: Collection[str], needed: str = "full"
 ) -> dict[str, NanoOmni]:
-    """The models of runs that were given as NAME=DIR. Ends the command for unknown names, and where the full
-    run is not among them."""
+    """The models of runs that were given as NAME=DIR. Ends the command for unknown names, and where the run
+    that the others are compared with is not among them ("": they are not)."""
     folders = {name: Path(folder) for name, _, folder in (run.partition("=") for run in runs)}
     if unknown := folders.keys() - set(known):
         parser.error(f"{', '.join(sorted(unknown))}: runs are named {', '.join(known)}")
-    if "full" not in folders:
-        parser.error("the run `full` is what the others are compared with")
+    if needed and needed not in folders:
+        parser.error(f"the run `{needed}` is what the others are compared with")
     return {name: load(folder) for name, folder in folders.items()}
 
 
@@ -111,9 +107,6 @@ def main(arguments: list[str] | None = None) -> None:
     table = compare(answer(models, test))
     forms = [str(form) for form in FORMS]
     print(text(table, forms))
-    if within := {row: cells for row, cells in table.items() if WITHIN in cells[forms[0]]}:
-        print("\nWhat both together gain over it in the same model:")
-        print(text(within, forms, WITHIN))
     asked.out.write_text(
         json.dumps({"n": asked.n, "split": "test", "forms": forms, "rows": table}, indent=1) + "\n"
     )

@@ -13,7 +13,7 @@ from nano_omni.data import rooms, split_seeds
 from nano_omni.evaluation import evaluate, judge, table
 from nano_omni.heldout import collect
 from nano_omni.model import NanoOmni
-from nano_omni.training import controls, curves
+from nano_omni.training import controls, curves, emergence
 from nano_omni.vocabulary import CODE_0, OBJECT_CODES, nearest
 
 TINY = CONFIGS["tiny"]
@@ -72,16 +72,35 @@ def test_controls_answer_the_same_questions_each_in_rows_of_its_own():
     assert set(found) == {
         *("full: direct", "full: pose", "full: thinking", "full: pose + thinking", "direct: direct"),
         *("pause: direct", "pause: pause"),
-        *("apart: direct", "apart: pose", "apart: thinking", "apart: pose + thinking"),
     }
     for row, cells in found.items():
         assert cells["2"]["accuracy"] == 25, "a fresh head says the first choice always"
         assert (row == "full: pose + thinking") == ("unrolled over it" not in cells["2"])
-        alone = row.startswith("apart") and not row.endswith("pose + thinking")
-        assert alone == ("both over it" in cells["2"]), "what stands together gains over each alone"
     head, *lines = controls.text(found, ["2", "compare"]).splitlines()
     assert head.split() == ["2", "hops", "compare"] and len(lines) == len(found)
     assert len(set(map(len, (head, *lines[:3])))) == 1, "columns end alike"
+
+
+def test_what_is_held_out_of_a_training_is_asked_beside_its_parts():
+    for name, held in emergence.HELD_OUT.items():
+        assert not emergence.trained(name) & set(held), "an answer after these is trained"
+        assert {"direct", "pose", "thinking"} <= emergence.trained(name)
+    assert "pose + thinking" in emergence.trained("full")
+    assert "caption + thinking" in emergence.asked_of("full")
+    assert emergence.is_part("caption + thinking", "pose + caption + thinking")
+    assert not emergence.is_part("thinking + pose", "pose + caption + thinking"), "the order counts"
+    torch.manual_seed(0)
+    fresh = NanoOmni(config=TINY).eval()
+    test = collect(TINY, "test", 4, torch.device("cpu"), (2, "compare"), draw=64)
+    rows = {name: emergence.asked_of(name) for name in emergence.HELD_OUT}
+    found = emergence.compare(controls.answer(dict.fromkeys(rows, fresh), test, rows))
+    for name, held in emergence.HELD_OUT.items():
+        for row, cells in found[name].items():
+            assert cells["2"]["accuracy"] == 25, "a fresh head says the first choice always"
+            assert ("gain" in cells["2"]) == (row in held)
+    assert found["apart"]["pose + thinking"]["2"]["gain"].keys() == {"direct", "pose", "thinking"}
+    lines = emergence.text(found, ["2", "compare"]).splitlines()
+    assert len(lines) == sum(len(of) + 1 for of in found.values()) and "(+0.0 [+0.0, +0.0])" in lines[-1]
 
 
 def test_controls_need_the_run_that_they_are_compared_with(tmp_path, capsys):
