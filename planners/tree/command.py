@@ -21,7 +21,8 @@ app = typer.Typer(
 MEASURED = "What is measured"
 
 EXAMPLE = """[bold]Examples[/bold]
-  unroller tree --problem rooms --task spatial --problem-option hops=0 --n 200 --out trees/rooms
+  unroller tree --problem rooms --task spatial --problem-option hops=0 --n 200 --depth 2 \\
+      --action camera_pose_estimate --action text_think --action latent_think --out trees/rooms
   unroller tree --problem SET --backend nano --action camera_pose_estimate --action text_think \\
       --set text_think.temperature=1 --draws 4 --out trees/sampled
   unroller tree show trees/rooms
