@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -98,7 +99,15 @@ def redrawn(held: Autoencoder, pictures: Tensor, before: Tensor, after: Tensor) 
 
 @cache
 def autoencoder() -> Autoencoder:
-    """The one that comes along, in float32 on the CPU."""
+    """The one that comes along, in float32 on the CPU. Raises FileNotFoundError where its file is not there,
+    ValueError where it is damaged or of another version."""
+    mend = "restore it, or train it with `python -m nano_omni.training.autoencoder`"
+    if not FILE.is_file():
+        raise FileNotFoundError(f"the autoencoder's weights are not there (no {FILE}): {mend}")
     held = Autoencoder()
-    held.load_state_dict(load_file(FILE))
+    try:
+        held.load_state_dict(load_file(FILE))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{FILE} cannot be read as an autoencoder ({why:.300}): {mend}") from error
     return held.float().eval()

@@ -70,6 +70,10 @@ def think_length(form: Form) -> int:
     return len(ROLES[form]) + 2
 
 
+LONGEST_THOUGHT = max(map(think_length, ROLES))
+"""Of a question, tags included."""
+
+
 def roles(form: Form) -> list[str]:
     """What each word of thinking says: 'tag', 'name', 'bearing', 'distance', 'place', 'face', ..."""
     return ["tag", *ROLES[form], "tag"]

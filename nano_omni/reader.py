@@ -33,11 +33,17 @@ SETTLED = 4096  # of what is written for certain, so many are remembered
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What a model sees of V photos before it is asked: seen (C,), the highest probability of each class of
-    patch (0: the room, then vocabulary.OBJECTS) in any patch; feature (V, d), mean of its patch features."""
+    """What a model sees of V photos before it is asked: shown (V, C), the highest probability of each class
+    of patch (0: the room, then vocabulary.OBJECTS) in any patch of each; feature (V, d), mean of its patch
+    features."""
 
-    seen: Tensor
+    shown: Tensor
     feature: Tensor
+
+    @property
+    def seen(self) -> Tensor:
+        """(C,), in any photo."""
+        return self.shown.amax(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +106,7 @@ class Reader:
         seen, names, _ = model.see(photos.to(model.device))
         nothing = torch.empty(len(keys), 0, dtype=torch.long, device=model.device)
         past = model.run(model.sequence(seen, nothing), place, mask)[1]
-        most = names.float().softmax(-1).flatten(1, 2).amax(1)  # (B, C)
+        most = names.float().softmax(-1).amax(2)  # (B, V, C)
         features = seen.mean(2) - model.tags(photos.shape[1])  # (B, V, d)
         self.prefilled += len(keys) * len(place)
         return [

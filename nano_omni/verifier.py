@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -219,8 +220,19 @@ class Verifier:
 
 
 def load(path: Path) -> Verifier:
-    """Raises FileNotFoundError where there is none."""
-    held = load_file(path)
+    """Raises FileNotFoundError where there is none, ValueError where it is damaged or of another version."""
+    mend = "restore it, or train it with `python -m nano_omni.training.verifier`"
+    if not path.is_file():
+        raise FileNotFoundError(f"the verifier's weights are not there (no {path}): {mend}")
+    try:
+        return _read(load_file(path))
+    except (SafetensorError, OSError, RuntimeError, LookupError, TypeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{path} cannot be read as a verifier ({why:.300}): {mend}") from error
+
+
+def _read(held: dict[str, Tensor]) -> Verifier:
+    """From weights as `Verifier.save` writes them."""
     limits = Limits(*held.pop("limits").tolist())
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in held.items():

@@ -63,11 +63,17 @@ def is_one_of(action: str, patterns: Sequence[str]) -> bool:
 
 def unread(catalogue: Mapping[str, Action]) -> set[str]:
     """The actions that ask for no capability, where a unified model provides all that others ask for: it
-    reads only contexts of its own kind, and what somebody else wrote would leave it without an answer."""
+    reads only contexts of its own kind, and what somebody else wrote would leave it without an answer. So
+    would values that it writes for others, and says it does not read (`unreadable`)."""
     providers = {p for action in catalogue.values() for p in action.providers}
     if not providers or not all(getattr(provider, "unified", False) for provider in providers):
         return set()
-    return {name for name, action in catalogue.items() if not action.providers}
+    foreign = tuple(kind for provider in providers for kind in getattr(provider, "unreadable", ()))
+    return {
+        name
+        for name, action in catalogue.items()
+        if not action.providers or issubclass(action.writes, foreign)
+    }
 
 
 class DirectPolicy(Saveable, FixedList):

@@ -27,7 +27,7 @@ from .forest import GROUPS, tree
 
 HELD_OUT = {
     "full": ("pose + caption", "pose + views", "caption + views", "caption + views + thinking"),
-    "apart": ("pose + thinking", "caption + thinking", "pose + caption", "pose + caption + thinking"),
+    "apart": ("pose + thinking", "caption + thinking"),
 }
 """Rows that a run was never trained to answer from."""
 

@@ -9,7 +9,8 @@ from nano_omni.evaluation import judge
 from nano_omni.heldout import collect
 from nano_omni.model import load
 from nano_omni.reader import Reader
-from primitives.backends.nano import Nano
+from primitives.backends.nano import Nano, rooms
+from unroller import Executor, Problem
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,17 @@ def test_what_it_writes_is_mostly_so(unrolled):
     assert right["views: objects, recall"] > 40
 
 
+def test_where_something_is_that_photo_1_shows_it_was_not_taught_and_does_not_say():
+    asked = rooms.many(range(24), task="spatial", hops=1)
+    turned = [Problem(**(dict(one) | {"images": tuple(reversed(one.images))})) for one in asked]
+    ex = Executor(backend=Nano(), policy=[], memo=None)
+    said, refused = (
+        [run.faults[0].message if run.faults else "" for run in ex.map(some)] for some in (asked, turned)
+    )
+    assert not any("itself" in why for why in said)
+    assert sum("photo 1 shows the" in why for why in refused) >= 6  # small and far ones it takes for unseen
+
+
 def test_it_knows_its_rooms_and_nothing_else(shipped):
     limits, reader = familiarity.load(Nano().folder), Reader(shipped)
 
@@ -56,6 +68,6 @@ def test_it_knows_its_rooms_and_nothing_else(shipped):
         return sum(limits.is_strange(node.look) for node in reader.look(list(photos))) / len(photos)
 
     others = familiarity.others(shipped, 32)
-    rooms = collect(shipped.config, "test", 64, torch.device("cpu"), forms=(1,), draw=128)[1].photos
-    assert strange(rooms) < 0.05
+    known = collect(shipped.config, "test", 64, torch.device("cpu"), forms=(1,), draw=128)[1].photos
+    assert strange(known) < 0.05
     assert strange(others["noise"]) == strange(others["one colour"]) == strange(others["gradients"]) == 1

@@ -5,7 +5,7 @@ import pytest
 
 from policies.random import RandomPolicy
 from policies.schedules import AllPrimitives, DirectPolicy, SchedulePolicy, direct, schedule
-from unroller import Decision, Executor, Problem, Text, decoder, primitive
+from unroller import Decision, DepthMap, Executor, Problem, Text, decoder, primitive
 from unroller.capabilities import TextGenerator
 from unroller.check import check
 from unroller.cost import Cost
@@ -84,6 +84,30 @@ def test_what_a_unified_model_could_not_read_is_passed_over():
             backend=backend, primitives=[says("stranger"), asks], decoders=[words], policy=AllPrimitives()
         )
         assert ex.run(Problem(task="words", question="?")).output == Text(expected)
+
+
+def test_what_a_unified_model_writes_for_others_is_passed_over():
+    class Unified:
+        name, fingerprint, max_batch, provides, unified = "unified", "unified-1", 8, (TextGenerator,), True
+        unreadable = (DepthMap,)
+
+    class Stranger(Unified):
+        name, unified = "stranger", False
+
+    def made(name, writes, value):
+        asks = {"reads": ("question",), "needs": TextGenerator}
+        return primitive(name=name, writes=writes, **asks)(lambda view, model: value)
+
+    measure, think = made("measure", DepthMap, DepthMap(np.ones((2, 2)))), made("think", Text, Text("so"))
+    for backend, expected in ([Unified()], ["think"]), ([], ["measure", "think"]):
+        ex = Executor(
+            backend=backend or [Stranger()],
+            primitives=[measure, think],
+            decoders=[words],
+            policy=AllPrimitives(),
+        )
+        run = ex.run(Problem(task="words", question="?"))
+        assert [call.action for decision in run.decisions for call in decision.calls] == expected
 
 
 def calls(policy, *primitives):

@@ -222,6 +222,25 @@ def test_a_capability_that_nobody_was_named_for_is_asked_of_nobody(unroller, pho
 # ------------------------------------------------------------------------------------------- who is meant
 
 
+def test_what_a_model_says_that_it_lacks_is_handed_on(photo):
+    """Where it would be asked, and nobody else provides it."""
+
+    class Estimates(Classical):
+        name, provides = "estimates", (PoseEstimator,)
+        lacks = {DepthEstimator: "a second eye: open it"}  # noqa: RUF012
+
+    problem = Problem(task="depth", images=[photo])
+    with pytest.raises(MissingCapability, match=r"composite lacks what estimates lacks, a second eye: open"):
+        Executor(backend=Composite([Estimates()])).run(problem)
+    for others in ({"pose": Estimates()}, [Estimates(), "classical"]):
+        assert Composite(others).lacks == {}
+
+
+def test_a_model_is_called_by_the_word_that_named_it(models):
+    for word, name in (("nano?steps=2", "nano?steps=2"), ("text = nano?steps=2", "nano?steps=2")):
+        assert [row.model for row in Composite([word]).ledger()] == [name]
+
+
 def test_in_python_words_and_a_mapping_and_objects_do_the_same(models, photo):
     by_words = Executor(backend=[f"depth=hf:{models}/depth", "pose=classical"])
     by_mapping = Executor(backend=Composite({"depth": HFDepth(models / "depth"), "pose": Classical()}))

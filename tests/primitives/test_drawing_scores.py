@@ -63,6 +63,7 @@ def test_prompts_have_as_many_objects_and_atoms_as_asked_for():
         ({"task": "spatial"}, "for the task generation"),
         ({"objects": 0}, "1 to 6 objects"),
         ({"objects": 2.5}, "1 to 6 objects"),
+        ({"objects": 9}, "objects=9: choose 1 to 6 objects, the most that prompts ask for"),
         ({"atoms": 5}, "have 3, 6, 7, 9, 10, 11"),
         ({"atoms": 9, "objects": 2}, "have 3, 6, 7"),
         ({"texture": "velvet"}, "bare, plain, rich"),

@@ -1,6 +1,8 @@
 """The embedded model draws from photos: real weights of a tiny model, made here, from a photo to a
 picture."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ from unroller.capabilities import DepthEstimator, ImageEditor, ImageGenerator
 from unroller.faults import ContractError, MissingCapability, ProblemError
 from unroller.picture_scorers import depth as depth_score
 from unroller.picture_scorers import novel_view as view_score
+from unroller.problem import Intrinsics
 from unroller.values import DepthMap, Image, NovelViews, VisualTokens
 
 PRIMITIVES = [text_think, text_think_long, visual_token_rollout, oracle_text, camera_pose_estimate]
@@ -95,6 +98,57 @@ def test_larger_pictures_come_back_as_large(nano, photo):
     assert run.output.pixels.shape == (192, 192, 3)
 
 
+def test_what_changes_in_a_larger_picture_is_replaced_and_nothing_of_the_old_is_left(nano):
+    from nano_omni.autoencoder import autoencoder
+    from nano_omni.latents import patches
+    from primitives.backends.nano import photos
+
+    old = np.full((256, 256, 3), 200, np.uint8)
+    old[96:160, 96:160] = np.indices((64, 64)).sum(0)[..., None] % 2 * 255  # finer than 64 pixels a side hold
+    new = torch.full((1, 3, 64, 64), 200, dtype=torch.uint8)
+    new[:, :, 24:40, 24:40] = torch.tensor([220, 20, 20]).view(3, 1, 1)
+
+    class Drawer:
+        def latents(self, asked, seeds):
+            return [patches(autoencoder().encode(new))[0]]
+
+    (made,) = photos.edited(Drawer(), [old], [photos.wanted([old])], [0])
+    inside, outside = made.pixels[108:148, 108:148].astype(float), made.pixels[:64]
+    assert inside.std((0, 1)).max() < 25, "the old pattern's edges are gone"
+    assert inside.mean((0, 1))[0] > 150 > 80 > inside.mean((0, 1))[1] and (outside == 200).all()
+
+
+def test_a_camera_that_sees_less_than_the_model_was_taught_is_refused(nano, photo):
+    narrow, right = [Intrinsics(fx=f, fy=f, cx=32, cy=32) for f in (90, 32)]
+    for task, asked in ("depth", {}), ("novel_view", {"pose": CameraPose((0.5, 0, 0), (0, 0, 0))}):
+        for camera, known in (narrow, False), (right, True):
+            problem = Problem(task=task, images=[photo], intrinsics=camera, **asked)
+            run = executor(nano).run(problem)
+            assert (run.output is not None) == known == nano.knows(problem)
+            assert known or "sees 39 degrees" in str(run.faults[-1].message)
+
+
+def test_it_does_not_know_what_it_cannot_draw_or_has_no_files_for(nano, photo, tmp_path, folder):
+    around = Problem(task="novel_view", images=[photo])
+    assert not nano.knows(around), "no pose: from where the photo was taken, which takes two photos"
+    assert nano.knows(Problem(task="depth", images=[photo]))
+    shutil.copytree(folder, tmp_path / "cut")
+    model = tmp_path / "cut" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:2000])
+    assert not Nano(tmp_path / "cut").knows(Problem(task="depth", images=[photo])), "others may know it"
+
+
+def test_a_question_about_one_photo_is_told_to_take_two(nano, photo):
+    asked = Problem(
+        task="spatial",
+        images=[photo],
+        question="Stand at the red box and face the blue cone. Where is the green cone?",
+        choices=("front", "right", "behind", "left"),
+    )
+    run = Executor(backend=nano, primitives=PRIMITIVES, policy=["text_think"], memo=None).run(asked)
+    assert "about two photos of one room" in run.faults[0].message
+
+
 def test_the_photo_is_read_once_for_all_contexts_steps_and_branches(nano, photo):
     run = executor(nano, "text_think_long", "visual_token_rollout").run(Problem.editing(photo, CHANGE))
     reading = run.spent.reading
@@ -121,7 +175,8 @@ def test_a_change_does_not_depend_on_what_is_changed_beside_it(folder, photo):
         ("make it nicer", "not understood"),
         ("move the red cone left of itself", "itself"),
         ("remove the red cone, then the blue box", "one change at a time"),
-        ("<edit>remove the red cone</edit>", "no tags"),
+        ("<edit>remove the red cone</edit>", "no tags; what is not understood: '<edit>remove"),
+        ("make the red cones green", "one object at a time"),
     ],
 )
 def test_what_is_no_change_is_refused_in_words(nano, photo, prompt, says):
@@ -140,7 +195,7 @@ def test_an_object_that_is_not_seen_is_refused(folder, tmp_path):
     tokenizer.save(tmp_path)
     grey = np.full((64, 64, 3), 99, np.uint8)
     run = executor(Nano(tmp_path, steps=1)).run(Problem.editing(grey, CHANGE))
-    assert "sees no red cone in this picture; it sees nothing" in run.faults[0].message
+    assert "sees no red cone in this picture; it is sure of nothing" in run.faults[0].message
 
 
 def test_pictures_of_other_shapes_and_several_pictures_are_refused(nano, photo):

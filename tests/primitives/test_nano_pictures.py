@@ -13,7 +13,7 @@ from primitives.thinking import oracle_text, text_think, text_think_long
 from primitives.visual_tokens import visual_token_rollout
 from unroller import Call, Executor, Problem, Text, decoder, primitive, progress
 from unroller.capabilities import ImageGenerator, Prompt
-from unroller.faults import MissingCapability
+from unroller.faults import MissingCapability, PluginError
 from unroller.rendering import ImageSegment, TextSegment
 from unroller.values import Image, VisualTokens
 
@@ -115,7 +115,7 @@ def test_a_picture_does_not_depend_on_what_is_drawn_beside_it(folder):
         ("a red cone left of itself", "itself"),
         ("a red cone left of a blue box, and the blue box left of the red cone", "contradicts"),
         ("draw me something nice", "not understood"),
-        ("<think>red cone</think>", "not understood"),
+        ("<think>red cone</think>", '"<think>red cone</think>" is not understood'),
         ("a red cone\nIgnore all that", "not understood"),
     ],
 )
@@ -181,7 +181,8 @@ def test_only_weights_with_a_generation_expert_draw(folder, tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"guidance": -1.0}, {"image_guidance": float("nan")}])
 def test_sampling_that_is_none_is_refused(folder, wrong):
-    with pytest.raises(ValueError, match="1 step or more"):
+    (name,) = wrong
+    with pytest.raises(PluginError, match=f"^{name}=.*: give a (whole )?number"):
         Nano(folder, **wrong)
 
 

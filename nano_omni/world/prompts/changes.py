@@ -16,7 +16,7 @@ from typing import Literal
 
 from ..scene import COLOURS, SHAPES
 from .compositions import MOST, RELATIONS, Composition, Group, article, name
-from .english import LONGEST, RELATION, PromptError, kind_of, nearest
+from .english import LONGEST, RELATION, PromptError, is_plural, kind_of, nearest, plain
 
 What = Literal["recolour", "remove", "add", "move"]
 WHATS: tuple[What, ...] = ("recolour", "remove", "add", "move")
@@ -79,15 +79,20 @@ class Change:
 
 def parse_change(prompt: str) -> Change:
     """Raises PromptError, which says what is not understood, and what is."""
-    text = prompt.strip().lower()
+    text = plain(prompt)
     if not text or len(text) > LONGEST:
         raise PromptError(f"a change has 1 to {LONGEST} characters, not {len(text)}: {_FORMS}")
     for pattern, by in _RULES:
         text = re.sub(pattern, by, text)
-    if re.search(r"[<>&]", text):
+    if re.search(r"[<>]", text):
         raise PromptError(f"a change holds no tags; what is not understood: {text[:80]!r}; {_FORMS}")
-    if re.search(r"[,;]|\band\b|\bthen\b", text):
+    if re.search(r"[,;&]|\band\b|\bthen\b", text):
         raise PromptError(f"one change at a time: change the changed picture once more; {_FORMS}")
+    several = next((word for word in text.split() if is_plural(word)), None)
+    if several is not None:
+        raise PromptError(
+            f'one object at a time, and in relation to one other: "{several}" are several; {_FORMS}'
+        )
     verb, _, rest = text.partition(" ")
     try:
         if verb == "make":

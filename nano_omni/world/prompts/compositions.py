@@ -64,13 +64,7 @@ class Composition:
 
     def before(self, direction: str) -> set[tuple[int, int]]:
         """Pairs of groups of which the first stands `direction` (left of, in front of) the second."""
-        pairs = set()
-        for a, relation, b in self.relations:
-            if relation == direction:
-                pairs.add((a, b))
-            elif _OPPOSITE.get(relation) == direction:
-                pairs.add((b, a))
-        return pairs
+        return {(a, b) for a, said, b in map(with_left_or_front, self.relations) if said == direction}
 
     def ranks(self, direction: str) -> list[tuple[int, int] | None]:
         """Of each group its place in that order and how many places there are; None: it may stand anywhere.
@@ -126,6 +120,12 @@ class Verdict:
     @property
     def success(self) -> bool:
         return all(self.holds) and not self.extras
+
+
+def with_left_or_front(relation: tuple[int, str, int]) -> tuple[int, str, int]:
+    """The same relation, said with "left of" or "in front of"."""
+    a, said, b = relation
+    return (b, _OPPOSITE[said], a) if said in _OPPOSITE else relation
 
 
 def judge(composition: Composition, found: Sequence[Found]) -> Verdict:

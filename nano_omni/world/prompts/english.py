@@ -2,7 +2,7 @@
 
 prompt    clause [", and" clause] ...
 clause    objects [relation objects]
-objects   "a" | "two" | ... colour shape, or "the" colour shape of objects named before
+objects   "a" | "two" | ... colour shape, or "the" colour shape of objects named before, shapes if several
 relation  "left of" | "right of" | "in front of" | "behind"
 """
 
@@ -10,12 +10,23 @@ import difflib
 import re
 
 from ..scene import COLOURS, SHAPES
-from .compositions import MOST, RELATIONS, Composition, Group, article, definite, name, plural
+from .compositions import (
+    MOST,
+    RELATIONS,
+    Composition,
+    Group,
+    article,
+    definite,
+    name,
+    plural,
+    with_left_or_front,
+)
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 LONGEST = 400  # characters
 
 _SYNONYMS = {"ball": "sphere", "cube": "box"}
+_PLURALS = {"boxes": "box", **{f"{shape}s": shape for shape in (*SHAPES, *_SYNONYMS)}}
 _RULES = (
     (r"[.!]+\s*$", ""),
     (r"\b(?:is|are|standing|stands|stand)\b", " "),
@@ -24,6 +35,7 @@ _RULES = (
     (r"\s+", " "),
 )
 RELATION = re.compile(rf" ({'|'.join(RELATIONS)}) ")
+_BETWEEN = re.compile(r"([,;]\s*(?:and\b)?|\band\b)")
 _FORMS = 'write for example "two red cones left of a blue box, and the blue box behind a green sphere"'
 
 
@@ -40,9 +52,7 @@ def write(composition: Composition) -> str:
         if k in named:
             return definite(group)
         named.add(k)
-        if group.count == 1:
-            return article(name(group))
-        return f"{NUMBERS[group.count - 1]} {plural(group)}"
+        return _counted(group)
 
     clauses = [f"{objects(a)} {relation} {objects(b)}" for a, relation, b in composition.relations]
     clauses += [objects(k) for k in range(len(composition.groups)) if k not in named]
@@ -50,27 +60,49 @@ def write(composition: Composition) -> str:
 
 
 def parse(prompt: str) -> Composition:
-    """Raises PromptError, which says what is not understood, and what is."""
-    text = prompt.strip().lower()
+    """Raises PromptError, which says what is not understood, and what is. What is said twice, or the other
+    way round, is one relation, as it was said first."""
+    text = plain(prompt)
     if not text or len(text) > LONGEST:
         raise PromptError(f"a prompt has 1 to {LONGEST} characters, not {len(text)}: {_FORMS}")
     for pattern, by in _RULES:
         text = re.sub(pattern, by, text)
+    if not text.strip():
+        raise PromptError(f'"{plain(prompt)}" is not understood: {_FORMS}')
+    if re.search(r"[<>]", text):
+        raise PromptError(f'"{text}" is not understood: a prompt holds no tags; {_FORMS}')
     groups: list[Group] = []
-    relations: list[tuple[int, str, int]] = []
-    for clause in re.split(r"\s*(?:[,;]\s*(?:and\s+)?|\band\b)\s*", text.strip()):
-        parts = RELATION.split(clause)
+    relations: dict[tuple[int, str, int], tuple[int, str, int]] = {}
+    for clause in _parts(_BETWEEN, text)[::2]:
+        parts = _parts(RELATION, f" {clause} ")
         if len(parts) > 3:
             raise PromptError(
                 f'"{clause}" could be meant in two ways: one relation in each part between commas; {_FORMS}'
             )
-        mentioned = [_mention(part.strip(), groups) for part in parts[::2]]
+        mentioned = [_mention(part, groups) for part in parts[::2]]
         if len(parts) == 3:
-            relations.append((mentioned[0], parts[1], mentioned[1]))
+            relation = (mentioned[0], parts[1], mentioned[1])
+            relations.setdefault(with_left_or_front(relation), relation)
     try:
-        return Composition(tuple(groups), tuple(relations))
+        return Composition(tuple(groups), tuple(relations.values()))
     except ValueError as error:
         raise PromptError(str(error)) from None
+
+
+def plain(prompt: str) -> str:
+    """A prompt in small letters, and with the `<` that backends are given as `&lt;`."""
+    return prompt.strip().lower().replace("&lt;", "<")
+
+
+def _parts(between: re.Pattern[str], text: str) -> list[str]:
+    """The parts of a text and, at odd places, what stands between them. Raises PromptError where a part is
+    empty."""
+    parts = [part.strip() for part in between.split(text)]
+    if "" in parts:
+        k = parts.index("")
+        where = f'after "{parts[k - 1]}"' if k else f'before "{parts[1]}"'
+        raise PromptError(f"something is missing {where}: {_FORMS}")
+    return parts
 
 
 def _mention(words: str, groups: list[Group]) -> int:
@@ -78,7 +110,9 @@ def _mention(words: str, groups: list[Group]) -> int:
     said = words.split()
     if words in ("itself", "themselves"):
         raise PromptError(f"nothing can stand left of, right of, in front of or behind itself: {_FORMS}")
-    if len(said) == 2:  # "red cones": how many?
+    if len(said) == 2:  # "red cones": how many? "two cones": which colour?
+        if said[0] == "the" or _number(said[0]) is not None:
+            raise PromptError(_half_named(said[1], words))
         kind_of(said, words)
         raise PromptError(f'"{words}": say how many, "a" or "two" for instance; {_FORMS}')
     if len(said) != 3:
@@ -88,15 +122,31 @@ def _mention(words: str, groups: list[Group]) -> int:
     if said[0] == "the":
         if before is None:
             raise PromptError(f'"{words}" was not named before: say how many there are; {_FORMS}')
+        group = groups[before]
+        if is_plural(said[2]) != (group.count > 1):
+            there = f"there is {_counted(group)}" if group.count == 1 else f"there are {_counted(group)}"
+            raise PromptError(f'"{words}": {there}: say "{definite(group)}"')
         return before
-    groups.append(Group(_count(said[0], words), kind))
+    group = Group(_count(said[0], words), kind)
+    if group.count == 1 and is_plural(said[2]):
+        raise PromptError(f'"{words}": one or more? Say "{_counted(group)}", or how many')
+    groups.append(group)
     return len(groups) - 1
 
 
+def _half_named(word: str, words: str) -> str:
+    """What is missing where `words` are a number and one word more."""
+    shape = _shape(word)
+    if shape in SHAPES:
+        be = "are" if is_plural(word) else "is"
+        return f'which colour {be} the "{word}"? There are {", ".join(COLOURS)}.'
+    if word in COLOURS:
+        return f'"{words}": which shape? There are {", ".join(SHAPES)}.'
+    return f'"{words}": {nearest(word, [*COLOURS, *SHAPES])}'
+
+
 def _count(word: str, words: str) -> int:
-    count = 1 if word in ("a", "an") else NUMBERS.index(word) + 1 if word in NUMBERS else None
-    if count is None and word.isdecimal():
-        count = int(word[:9])
+    count = _number(word)
     if count is None:
         raise PromptError(f'"{words}": {nearest(word, ("a", *NUMBERS[:MOST]))}')
     if not 1 <= count <= MOST:
@@ -104,13 +154,32 @@ def _count(word: str, words: str) -> int:
     return count
 
 
+def _number(word: str) -> int | None:
+    if word.isdecimal():
+        return int(word[:9])
+    return 1 if word in ("a", "an") else NUMBERS.index(word) + 1 if word in NUMBERS else None
+
+
+def _counted(group: Group) -> str:
+    """'a red cone', 'two red cones'."""
+    return article(name(group)) if group.count == 1 else f"{NUMBERS[group.count - 1]} {plural(group)}"
+
+
+def is_plural(word: str) -> bool:
+    """Whether a word names several objects of a shape, as "cones" and "cubes" do."""
+    return word in _PLURALS
+
+
+def _shape(word: str) -> str:
+    """The shape that a word means, one or several of it; the word itself where it means none."""
+    one = _PLURALS.get(word, word)
+    return _SYNONYMS.get(one, one)
+
+
 def kind_of(said: list[str], words: str) -> int:
     """The kind of an object that is called by a colour and a shape, part of `words`. Raises PromptError."""
     colour, shape = said
-    shape = re.sub(r"^boxes$", "box", shape)
-    if shape not in SHAPES:
-        shape = shape.removesuffix("s")
-    shape = _SYNONYMS.get(shape, shape)
+    shape = _shape(shape)
     if colour not in COLOURS:
         raise PromptError(f'"{words}": {nearest(colour, list(COLOURS))}')
     if shape not in SHAPES:

@@ -45,7 +45,7 @@ class Composite:
 
     name = "composite"
     provides: tuple[type[Any], ...] = ()
-    lacks = "a TOML file in UNROLLER_COMPOSITE"
+    lacks: str | Mapping[type[Any], str] = "a TOML file in UNROLLER_COMPOSITE"
 
     def __init__(
         self,
@@ -61,12 +61,15 @@ class Composite:
         self._ledger = Ledger(given | limits(memory or {}), patience)
         self._by_key: dict[object, Member] = {}
         self._providers: dict[type[Any], Member] = {}
-        for tier in _tiers([(asked, self._member(asked, brought)) for asked in every]):
+        named = [(asked, self._member(asked, brought)) for asked in every]
+        for tier in _tiers(named):
             for capability, member in tier:
                 if capability not in self._providers:
                     self._providers[capability] = member
                     member.serves.append(capability)
         self.provides = tuple(self._providers)
+        if self.provides:
+            self.lacks = _lacking(named, self.provides)
         members = self._ledger.members
         self.max_batch = min((member.max_batch for member in members if member.serves), default=1)
         for capability, member in self._providers.items():
@@ -152,6 +155,18 @@ def _pathless(one: Any) -> str | None:
     """The name of a class that provides nothing as it is."""
     needs_more = isinstance(one, type) and not getattr(one, "provides", ())
     return getattr(one, "name", None) if needs_more else None
+
+
+def _lacking(named: Sequence[tuple[Asked, Member]], provided: tuple[type[Any], ...]) -> dict[type[Any], str]:
+    """Of capabilities that nobody provides, what the first who would be asked for it says that it lacks."""
+    found: dict[type[Any], str] = {}
+    for asked, member in named:
+        own = one_of(asked.capability, member.provides) if asked.capability else None
+        for capability, what in member.lacks.items():
+            is_asked = own is None or capability in WITH.get(own, ())
+            if is_asked and capability not in provided:
+                found.setdefault(capability, f"what {member.model} lacks, {what}")
+    return found
 
 
 def _tiers(named: Sequence[tuple[Asked, Member]]) -> list[list[tuple[type[Any], Member]]]:

@@ -41,7 +41,8 @@ def recipe_for(asked: Asked, brought: Mapping[str, Any]) -> Recipe:
         if asked.capability is not None:
             check_name(asked.capability)
         if asked.path is None or not isinstance(asked.backend, str):
-            recipe = _made(_thing(asked, brought), asked, asked.text.partition("=")[2] or asked.text)
+            said = asked.text if asked.capability is None else asked.text.partition("=")[2].strip()
+            recipe = _made(_thing(asked, brought), asked, said)
         else:
             recipe = _from_path(asked, brought)
         _check(recipe, asked)

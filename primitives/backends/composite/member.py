@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from primitives.backends.checkpoints import torch_device
@@ -30,6 +30,10 @@ class Member:
         self.fingerprint = fingerprint_of(recipe.first)
         self.max_batch = int(getattr(recipe.first, "max_batch", 1024))
         self.provides: tuple[type[Any], ...] = tuple(recipe.first.provides)
+        lacks = getattr(recipe.first, "lacks", None)
+        self.lacks: Mapping[type[Any], str] = lacks if isinstance(lacks, Mapping) else {}
+        self.unified: bool = getattr(recipe.first, "unified", False) is True
+        self.unreadable: tuple[type[Any], ...] = tuple(getattr(recipe.first, "unreadable", ()))
         self.serves: list[type[Any]] = []  # of those, for which it was chosen
         self.ledger = ledger
         self.backend: Any = recipe.first

@@ -48,9 +48,11 @@ def is_edit(prompt: Prompt) -> bool:
 def asked_for(prompt: Prompt, words: Any) -> Wanted:
     """What a prompt asks to be drawn: from words alone, from a pose, or as a change. Raises InputError."""
     if is_drawing(prompt):
+        _check_no_question(prompt)
         return wanted_of(prompt, words)
     first = prompt.segments[0]
     assert isinstance(first, ImageSegment)
+    _check_no_question(prompt)
     if prompt.writes != VIEW:
         return photos.edit_of(first.pixels, prompt.segments[1:], words)
     texts = [k for k, segment in enumerate(prompt.segments) if isinstance(segment, TextSegment)]
@@ -62,11 +64,23 @@ def asked_for(prompt: Prompt, words: Any) -> Wanted:
     return photos.view_of(first.pixels, pose, prompt.segments[texts[0] + 1 :], words)
 
 
+def _check_no_question(prompt: Prompt) -> None:
+    """Raises InputError for what asks about a room with too few photos of it."""
+    texts = [segment.text for segment in prompt.segments if isinstance(segment, TextSegment)]
+    if texts and texts[0].rstrip().endswith("?"):
+        raise InputError(
+            "the nano model answers questions about two photos of one room: give it two, or choose another"
+            " backend"
+        )
+
+
 class Draws:
     """`ImageGenerator`, `ImageEditor`, `DepthEstimator`, and views from elsewhere."""
 
     size: ClassVar[tuple[int, int]] = (64, 64)
     """Of the pictures that it draws."""
+    unreadable: ClassVar[tuple[type[Any], ...]] = (DepthMap,)
+    """What it draws for others, and cannot read as a context of its own."""
 
     folder: Path
     drawing: dict[str, Path]
@@ -95,7 +109,9 @@ class Draws:
     @cached_property
     def _words(self) -> Any:
         """The tokenizer: all weights that come along have the same."""
-        return self._drawer(next(iter(self.drawing), "generation")).words
+        if not self.drawing:
+            self._drawer("generation")  # says what is lacking
+        return files.tokenizer(next(iter(self.drawing.values())))
 
     def _sampling(self, task: str) -> Any:
         """How pictures of a task are sampled: a `nano_omni.drawing.Sampling`."""
@@ -156,7 +172,11 @@ class Draws:
                     some[k] = one
             return some
 
-        return self._where_drawable(len(requests), lambda i: photos.depth_of(requests[i], words), draw)
+        def read(i: int) -> Wanted:
+            photos.check_lens(requests[i].photo, requests[i].camera)
+            return photos.depth_of(requests[i], words)
+
+        return self._where_drawable(len(requests), read, draw)
 
     def _from_poses(self, requests: Sequence[ViewRequest], seeds: Sequence[int]) -> list[Any]:
         """Pictures of 64 x 64 pixels of what is seen from the requests' poses."""
@@ -164,6 +184,7 @@ class Draws:
 
         def read(i: int) -> Wanted:
             one = requests[i]
+            photos.check_lens(one.photo, one.camera)
             if one.directions or one.pose is None:
                 raise InputError("ask for a pose or for directions, not for both")
             return photos.view_of(one.photo.pixels, one.pose, one.context, words)
@@ -252,11 +273,14 @@ class Draws:
         """Whether it was taught to draw what a problem asks for, from pictures like these."""
         if problem.task not in self.drawing or not problem.images or problem.look:
             return False
-        try:
-            one = photos.wanted([image.pixels for image in problem.images[:2]])
-        except InputError:
+        if problem.task == "novel_view" and problem.pose is None:  # views all around: not from elsewhere
             return False
-        return self._unseen(self._drawer(problem.task), [one]) == [None]
+        try:
+            photos.check_lens(problem.images[0], problem.camera(0))
+            one = photos.wanted([image.pixels for image in problem.images[:2]])
+            return self._unseen(self._drawer(problem.task), [one]) == [None]
+        except (InputError, MissingCapability):  # its files may be damaged: others need not be
+            return False
 
 
 def teach(task: str) -> str:

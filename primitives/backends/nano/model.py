@@ -10,12 +10,14 @@ from that the views. `nano_omni.reader` remembers all of it, so nothing is writt
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-from primitives.backends.checkpoints import imported
+from primitives.backends.checkpoints import imported, torch_device
 from primitives.backends.nano import weights as files
 from primitives.backends.nano.draws import DRAWS, GUIDANCE, IMAGE_GUIDANCE, STEPS, Draws, teach
 from primitives.backends.nano.prompts import (
@@ -42,12 +44,32 @@ from unroller.capabilities import (
     VisualTokenizer,
 )
 from unroller.cost import Reading
-from unroller.faults import InputError
+from unroller.faults import InputError, PluginError
 from unroller.values import CameraPose, Image, Latents, NovelViews, VisualTokens
 
 T = TypeVar("T")
 KINDS = ("think", "think_long", "caption", "depth_caption")
 """The kinds of text it writes."""
+
+
+def _check(steps: Any, guidance: Any, image_guidance: Any, max_bytes: Any, refuse: Any, weights: Any) -> None:
+    """Raises PluginError for settings that are none, whatever their type."""
+    for name, given, least in (("steps", steps, 1), ("max_bytes", max_bytes, 0)):
+        if not (_is_a(Integral, given) and given >= least):
+            raise PluginError(f"{name}={given!r}: give a whole number, {least} or more")
+    scales = {} if guidance is None else {"guidance": guidance}
+    for name, given in (scales | {"image_guidance": image_guidance}).items():
+        if not (_is_a(Real, given) and 0 <= given < 100):  # nor is NaN
+            raise PluginError(f"{name}={given!r}: give a number, 0 or more and below 100, or leave it out")
+    if not isinstance(refuse, bool):
+        raise PluginError(f"refuse={refuse!r}: give true or false")
+    if not (weights is None or isinstance(weights, (str, os.PathLike))):
+        raise PluginError(f"weights={weights!r}: give the folder that holds them")
+
+
+def _is_a(kind: type[Any], given: Any) -> bool:
+    """Of numbers; True and False are none."""
+    return isinstance(given, kind) and not isinstance(given, bool)
 
 
 def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
@@ -57,6 +79,11 @@ def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
     return (*of_all, *(capability for capability, task in DRAWS.items() if task in drawn))
 
 
+SHOWN = 0.3
+"""The probability of an object, in any patch of photo 1, from which that photo shows it: of 1,763 objects
+that are there, large or small, half have more, of 908 that are not 1, of 475 that were asked about none."""
+
+
 class Nano(Draws):
     """Every capability that one set of weights has: see `provides`.
 
@@ -64,7 +91,10 @@ class Nano(Draws):
     torch puts it; max_bytes: of what it has read and keeps, see `nano_omni.reader`; refuse=False: photos and
     objects that it does not know are answered all the same (for controls with blank pictures). steps,
     guidance, image_guidance: of sampling; guidance None: of each task what did best for it, see GUIDANCE.
-    Raises MissingCapability at the first call if the weights are missing, damaged or of another version.
+    Raises PluginError for settings that are none, MissingCapability for a folder that is not there, lacks
+    files or has a configuration that is none, and for a device that this machine lacks; at the first call, if
+    the weights are damaged or of another version, or if it is to answer and they have no measure of the
+    photos they know (see `nano_omni.familiarity`).
     """
 
     name = "nano"
@@ -83,23 +113,23 @@ class Nano(Draws):
         guidance: float | None = None,
         image_guidance: float = IMAGE_GUIDANCE,
     ) -> None:
-        self._folder = weights
-        self.provides = _provided(weights)
+        _check(steps, guidance, image_guidance, max_bytes, refuse, weights)
+        if str(device) != "cpu":  # which every machine has: nothing heavy is imported to know it
+            torch_device(str(device))
+        self._folder = None if weights is None else Path(os.path.expanduser(weights))
+        if self._folder is not None:
+            files.check(self._folder)
+        self.provides = _provided(self._folder)
         self.lacks = {one: teach(task) for one, task in DRAWS.items() if one not in self.provides}
         self.sampling = steps, None if guidance is None else float(guidance), float(image_guidance)
-        if steps < 1 or not 0 <= (guidance or 0.0) < 100 or not 0 <= image_guidance < 100:
-            raise ValueError(
-                f"steps={steps}, guidance={guidance}, image_guidance={image_guidance}: pictures take 1 step"
-                " or more, and guidance lies in 0..100"
-            )
         self._drawers = {}
-        self.device = device
+        self.device = str(device)
         self.max_bytes = max_bytes
         self.refuse = refuse
 
     @cached_property
     def folder(self) -> Path:
-        return files.shipped() if self._folder is None else Path(self._folder)
+        return self._folder or files.shipped()
 
     @cached_property
     def drawing(self) -> dict[str, Path]:
@@ -120,7 +150,8 @@ class Nano(Draws):
 
     @cached_property
     def _loaded(self) -> files.Loaded:
-        return files.load(self.folder, self.device, self.max_bytes)
+        known = self.refuse or files.knows_photos(self.folder)
+        return files.load(self.folder, self.device, self.max_bytes, known)
 
     @property
     def reader(self) -> Any:
@@ -172,13 +203,17 @@ class Nano(Draws):
             return [self._generation(one.words[:-1], most) for one in told]
 
         def thoughts(asked: list[Asked], photos: list[Any], of: list[int]) -> list[Generation]:
+            from nano_omni.language import LONGEST_THOUGHT
+
             nodes = self._read(asked, photos)
             told: list[Any] = []
             if kind == "think_long":
                 told = self._captions(photos)
                 nodes = self.reader.read(nodes, [self._segment("caption", one.words) for one in told])
+            # After contexts that it was never taught to think after it may not come to an end.
+            longest = min(most, LONGEST_THOUGHT)
             written = self.reader.write(
-                nodes, self._ids("<think>"), "</think>", most, temperature, [seeds[i] for i in of]
+                nodes, self._ids("<think>"), "</think>", longest, temperature, [seeds[i] for i in of]
             )
             if not told:
                 return [self._generation(one.words[:-1], most, one.log_probability) for one in written]
@@ -441,7 +476,8 @@ class Nano(Draws):
                 f" familiar up to {familiar.strange:.0f}): choose a backend made for photographs with"
                 " --backend; `unroller primitives` lists what each provides"
             )
-        for k in (word - OBJECT_0 for word in asked.question if 0 <= word - OBJECT_0 < len(OBJECTS)):
+        objects = [word - OBJECT_0 for word in asked.question if 0 <= word - OBJECT_0 < len(OBJECTS)]
+        for k in objects:
             if float(look.seen[k + 1]) < familiar.seen:
                 likely = look.seen[1:].argsort(descending=True)[:6].tolist()
                 there = ", ".join(f"the {OBJECTS[i]}" for i in likely if look.seen[i + 1] > 0.5)
@@ -449,6 +485,11 @@ class Nano(Draws):
                     f"the nano model sees no {OBJECTS[k]} in these photos; it sees"
                     f" {there or 'nothing it is sure of'}: ask about those"
                 )
+        if asked.form == 1 and float(look.shown[0, objects[-1] + 1]) > SHOWN:
+            return (
+                f"photo 1 shows the {OBJECTS[objects[-1]]} itself: the nano model was taught to say where"
+                " something is that only photo 2 shows"
+            )
         return None
 
     def _read(self, asked: list[Asked], photos: list[Any]) -> list[Any]:

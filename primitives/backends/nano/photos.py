@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from primitives.backends.nano import weights as files
 from primitives.backends.nano.pictures import Pictures, Wanted, as_image, context_words
 from primitives.backends.nano.prompts import CODEBOOK, context_of, scaled_photos, sides_of, words_of
 from unroller.arrays import to_numpy
 from unroller.capabilities import DepthRequest
 from unroller.faults import InputError
+from unroller.problem import Intrinsics
 from unroller.rendering import Segment, TextSegment, TokenSegment
 from unroller.values import CameraPose, DepthMap, Image
 
@@ -29,16 +31,29 @@ SURE = 0.15
 FARTHEST = 6.0
 """Metres from a photo from which views are drawn: rooms are at most 6 m long."""
 _OFF_PLACE, _OFF_ANGLE = 0.3, 12.0  # metres and degrees that a pose may differ from what words say of it
+_OFF_LENS = 5.0  # degrees that a field of view may differ from the one that was taught
 
 
 def wanted(images: Sequence[Any], prompt: Sequence[int] = (), **fields: Any) -> Wanted:
     """What is to be drawn from photos (H, W, 3). Raises InputError for photos of other shapes."""
-    from nano_omni.autoencoder import autoencoder
     from nano_omni.latents import patches
 
     photos = scaled_photos(images, SIDE)
-    latents = patches(autoencoder().encode(photos[:1]))[0]
+    latents = patches(files.autoencoder().encode(photos[:1]))[0]
     return Wanted(list(prompt), photos=photos, latents=latents, **fields)
+
+
+def check_lens(photo: Image, camera: Intrinsics | None) -> None:
+    """Raises InputError for a camera that is known not to see 90 degrees."""
+    if camera is None:
+        return
+    width = photo.pixels.shape[1]
+    degrees = 2 * np.degrees(np.arctan(width / 2 / camera.fx))
+    if abs(degrees - 90) > _OFF_LENS:
+        raise InputError(
+            f"this camera sees {degrees:.0f} degrees: the nano model was trained on square pictures with a"
+            " field of view of 90; choose another backend"
+        )
 
 
 # --------------------------------------------------------------------------------------------------- editing
@@ -70,8 +85,8 @@ def not_seen(one: Wanted, look: Any, least: float) -> str | None:
             likely = look.seen[1:].argsort(descending=True)[:6].tolist()
             there = ", ".join(f"the {OBJECTS[i]}" for i in likely if look.seen[i + 1] > SURE)
             return (
-                f"the nano model sees no {OBJECTS[k]} in this picture; it sees"
-                f" {there or 'nothing it is sure of'}: name one of those"
+                f"the nano model sees no {OBJECTS[k]} in this picture; it is sure of"
+                f" {there or 'nothing there'}: name what the picture shows"
             )
     return None
 
@@ -83,19 +98,22 @@ def edited(
     import torch
     import torch.nn.functional as F
 
-    from nano_omni.autoencoder import autoencoder, redrawn
+    from nano_omni.autoencoder import redrawn
     from nano_omni.latents import whole
 
-    held = autoencoder()
+    held = files.autoencoder()
     changed: list[Image] = []
     for image, one, latents in zip(images, asked, drawer.latents(asked, seeds), strict=True):
         small = one.photos[:1]
         new = redrawn(held, small, whole(one.latents[None]), whole(latents[None]))
         pixels = torch.from_numpy(np.ascontiguousarray(to_numpy(image)).copy()).permute(2, 0, 1)
         if pixels.shape[1:] != new.shape[2:]:
-            moved = new.float() - small.float()
-            moved = F.interpolate(moved, pixels.shape[1:], mode="bilinear")
-            new = (pixels + moved).round().clamp(0, 255).to(torch.uint8)
+            # What was there is sharper than what was drawn: it is replaced, with a margin, not shifted.
+            where = F.max_pool2d((new != small).any(1, keepdim=True).float(), 3, stride=1, padding=1)
+            where, drawn = (
+                F.interpolate(one, pixels.shape[1:], mode="bilinear") for one in (where, new.float())
+            )
+            new = (pixels * (1 - where) + drawn * where).round().to(torch.uint8)
         changed.append(as_image(new[0]))
     return changed
 
@@ -143,13 +161,12 @@ def depths(
     import torch
     import torch.nn.functional as F
 
-    from nano_omni.autoencoder import autoencoder
     from nano_omni.depths import from_pictures
     from nano_omni.latents import whole
 
     found: list[DepthMap] = []
     for request, latents in zip(requests, drawer.latents(asked, seeds), strict=True):
-        depth = from_pictures(autoencoder().decode(whole(latents[None])))[None]  # (1, 1, S, S)
+        depth = from_pictures(files.autoencoder().decode(whole(latents[None])))[None]  # (1, 1, S, S)
         size = tuple(request.photo.pixels.shape[:2])
         if depth.shape[2:] != size:
             depth = F.interpolate(depth, size, mode="bilinear")

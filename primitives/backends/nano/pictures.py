@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from primitives.backends.nano import weights as files
 from primitives.backends.nano.prompts import CODEBOOK, context_of
 from unroller import progress
 from unroller.arrays import to_numpy
@@ -145,10 +146,9 @@ class Pictures:
 
     def draw(self, asked: Sequence[Wanted], seeds: Sequence[int]) -> list[Image]:
         """Pictures of 64 x 64 pixels."""
-        from nano_omni.autoencoder import autoencoder
         from nano_omni.drawing import pixels
 
-        held = autoencoder()
+        held = files.autoencoder()
         return [as_image(pixels(held, one[None])[0]) for one in self.latents(asked, seeds)]
 
     def latents(self, asked: Sequence[Wanted], seeds: Sequence[int]) -> list[Any]:

@@ -80,7 +80,7 @@ def _check(seeds: Sequence[int], task: str, objects: int, atoms: int, texture: s
     if task != "generation":
         raise ProblemError(f"prompts are for the task generation, not {task}: take another problem set")
     if not isinstance(objects, int) or not 1 <= objects <= MOST:
-        raise ProblemError(f"objects={objects!r}: prompts ask for up to 1 to {MOST} objects")
+        raise ProblemError(f"objects={objects!r}: choose 1 to {MOST} objects, the most that prompts ask for")
     least = {3: 1, 6: 2, 7: 2, 9: 3, 10: 3, 11: 3}
     if atoms and (atoms not in least or least[atoms] > objects):
         known = ", ".join(str(n) for n, needed in least.items() if needed <= objects)

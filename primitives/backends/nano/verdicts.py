@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from primitives.backends.nano import weights as files
 from primitives.backends.nano.prompt_set import composition_of
 from primitives.backends.nano.rooms import one_thread
 from unroller.arrays import to_numpy
@@ -120,11 +121,9 @@ def view_objects(problem: Problem, output: Any) -> dict[str, float | None]:
 
 def _seen(views: Any) -> list[list[Any]]:
     """What the verifier finds in each of (V, H, W, 3)."""
-    from nano_omni.verifier import verifier
-
     pictures = pictures_of([Image(view) for view in views])
     with one_thread():
-        return verifier().look(pictures)
+        return files.verifier().look(pictures)
 
 
 def _matched(there: Sequence[Any], drawn: Sequence[Any]) -> int:
@@ -217,11 +216,9 @@ def _scored(
 
 def _judged(output: Any, asked: Any) -> tuple[Any, tuple[float, ...]]:
     """The verdict on a picture, and the chances of the atoms."""
-    from nano_omni.verifier import verifier
-
     pictures = pictures_of([output])
     with one_thread():
-        return verifier().judged(pictures, [asked])[0]
+        return files.verifier().judged(pictures, [asked])[0]
 
 
 def _percent(share: dict[str, Any]) -> str:
