@@ -17,7 +17,7 @@ from planners.tree.fixed import Schedules, best_of, check_weight, schedules
 from planners.tree.layout import name_of
 from planners.tree.pricing import Price, price_of
 from planners.tree.several import several_of
-from planners.tree.split import split
+from planners.tree.split import Split, split
 from planners.tree.tables import observation_of, shared_probes, table
 from unroller.ablation.bootstrap import RESAMPLES, Estimate, estimate, paired_gain, resampled_means
 from unroller.faults import PolicyError
@@ -49,7 +49,8 @@ class Standing(msgspec.Struct, frozen=True):
 
 class Learned(msgspec.Struct, frozen=True):
     """A policy that was learned. train, held_out: numbers of the problems of the two parts, counted through
-    all trees; standings: on the second, the learned policy first; cost_weight: λ of their values."""
+    all trees; standings: on the second, the learned policy first; cost_weight: λ of their values; split: what
+    the two parts came from."""
 
     policy: Any
     trainer: str
@@ -57,6 +58,7 @@ class Learned(msgspec.Struct, frozen=True):
     train: Array
     held_out: Array
     standings: list[Standing]
+    split: Split
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: how it was learned, and what it is worth."""
@@ -65,6 +67,7 @@ class Learned(msgspec.Struct, frozen=True):
             "cost_weight": self.cost_weight,
             "trained_on": len(self.train),
             "n": len(self.held_out),
+            "split": msgspec.to_builtins(self.split),
             "held_out": msgspec.to_builtins(self.standings),
         }
 
@@ -138,7 +141,8 @@ def learn(
     if out is not None:
         policy.save(out)
     compared = _standings(trees, parts, policy, cost_weight, mean_cost, price, budget, resamples)
-    return Learned(policy, trainer, cost_weight, train, held, compared)
+    whence = Split.of(trees, held_out, split_seed)
+    return Learned(policy, trainer, cost_weight, train, held, compared, whence)
 
 
 def trainer_of(trainer: str) -> Any:

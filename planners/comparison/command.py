@@ -152,12 +152,18 @@ def compare(
     from planners.comparison.comparing import WEIGHTS, compare
     from planners.comparison.showing import show_comparison
     from planners.tree.complete import load
+    from planners.tree.faults import TreeError
     from unroller.cli.terminal import aside, path_link, print_json, stderr, stdout, waiting
 
     if out is not None and plots:
         from unroller.ablation.plots import need_matplotlib
 
         need_matplotlib()
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TreeError(f"--out {out} is no folder that can be written to ({error.strerror})") from None
     with waiting("reading …"):
         given = typed(policy or ())
         several, fitted = (
@@ -211,7 +217,7 @@ def typed(texts: Sequence[str]) -> list[Any]:
 
     named: dict[tuple[str | None, float | None, int], list[Any]] = {}
     for i, text in enumerate(texts):
-        head, equals, what = text.partition("=")
+        head, equals, what = ("", "", text) if Path(text).is_dir() else text.partition("=")
         name, at, number = head.partition("@") if equals else ("", "", "")
         try:
             weight = float(number) if at else None
@@ -234,7 +240,8 @@ def _thing(what: str) -> Any:
 
     if is_path(what, "policies") and not Path(what).is_dir():
         return load_named(what)
-    if what in registered("policies") or Path(what).is_dir() or "," not in what:
+    one_call = what.partition(":")[0] in registered("primitives")
+    if what in registered("policies") or Path(what).is_dir() or not (one_call or "," in what):
         return Path(what)
     return [name.strip() for name in what.split(",") if name.strip()]
 

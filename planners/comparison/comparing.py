@@ -21,7 +21,7 @@ from planners.tree.fixed import By, check_weight
 from planners.tree.pricing import Price
 from planners.tree.split import HELD_OUT
 from unroller.ablation.bootstrap import RESAMPLES
-from unroller.faults import UnrollerError
+from unroller.faults import PolicyError, UnrollerError
 
 Array = np.ndarray[Any, Any]
 Tell = Callable[[str], None]
@@ -73,6 +73,9 @@ def compare(
     ground = Ground(several, by, price=price, share=share, seed=seed, together=together, fit_on=fit_on)
     tell("fitting the baselines")
     fitted, missing = baselines(ground, unique_calls, seed)
+    names = [one.name for one in (*given, *train)]
+    if twice := next((one.name for one in train if names.count(one.name) > 1), None):
+        raise PolicyError(f"{twice!r} is there twice: give the policy another name, or train it once")
     for training in train:
         given += trained(ground, training, weights, unique_calls, seed, tell)
     taken = {one.name for one in given}
@@ -130,6 +133,11 @@ def _notes(ground: Ground, entrants: Sequence[Entrant]) -> list[str]:
         if gone:
             left = "" if len(gone) < len(made_for) else ": nothing is left of them, and it stops at once"
             notes.append(f"{entrant.name} was made for actions that no tree has, {', '.join(gone)}{left}")
+        if any(ground.may_have_trained(one) for one in entrant.splits):
+            notes.append(
+                f"{entrant.name} was trained on problems of these trees by another split: it may know what is"
+                " held out here; compare with its share and split seed, and its trees in the same order"
+            )
     return notes
 
 

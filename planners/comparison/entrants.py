@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from planners.comparison.fitting import Fitted, fit_bandit, fit_confidence, of_p
 from planners.comparison.ground import Ground
 from planners.comparison.standings import Kind
 from planners.comparison.until_sure import fit_until_sure
+from planners.tree.split import Split
 from unroller.decide import Call, Decision, FixedList, as_policy
 from unroller.faults import PolicyError, UnrollerError
 from unroller.registry import POLICY_FILE, policy_named
@@ -27,7 +29,8 @@ RESERVED = ("best fixed", "oracle")
 class Entrant(msgspec.Struct, frozen=True):
     """A policy to compare. policies: one a seed it was trained with; weight: the λ it was made for, if for
     one; calls: the unique model calls that it was fitted with, on `fitted` problems, None where nobody
-    knows. One whose λ can be set, by a method `at(λ)`, and that is given no weight, is compared at each."""
+    knows. One whose λ can be set, by a method `at(λ)`, and that is given no weight, is compared at each.
+    splits: of which problems those were held out that it was not trained on, as far as that was noted."""
 
     name: str
     policies: tuple[Any, ...]
@@ -35,6 +38,7 @@ class Entrant(msgspec.Struct, frozen=True):
     kind: Kind = "policy"
     calls: float | None = None
     fitted: int = 0
+    splits: tuple[Split, ...] = ()
 
     @property
     def priced(self) -> bool:
@@ -89,19 +93,34 @@ def entrant(name: str | None, given: Any, weight: float | None = None) -> Entran
     named = name or (Path(given).name if isinstance(given, (str, Path)) else _name_of(several[0]))
     calls = 0.0 if all(_needs_nothing(one) for one in several) else None
     weight = _trained_for(parts) if weight is None else weight
-    return Entrant(named, tuple(several), weight, calls=calls)
+    return Entrant(named, tuple(several), weight, calls=calls, splits=_splits(parts))
 
 
 def _trained_for(parts: Sequence[Any]) -> float | None:
     """The λ that `unroller policies train` noted beside each of these policies, if it is one."""
     noted: set[Any] = set()
-    for part in parts:
+    for held in map(_noted, parts):
         try:
-            held = json.loads((Path(part) / LEARNED).read_text(encoding="utf-8"))
             noted.add(None if held["trainer"] == "lagrangian" else float(held["cost_weight"]))
-        except (OSError, ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError):
             noted.add(None)
     return noted.pop() if len(noted) == 1 else None
+
+
+def _splits(parts: Sequence[Any]) -> tuple[Split, ...]:
+    """What it noted of the problems that it held out."""
+    found: list[Split] = []
+    for held in map(_noted, parts):
+        with contextlib.suppress(msgspec.ValidationError, LookupError, TypeError):
+            found.append(msgspec.convert(held["split"], Split))
+    return tuple(found)
+
+
+def _noted(part: Any) -> Any:
+    try:
+        return json.loads((Path(part) / LEARNED).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _seeds(given: Any) -> Sequence[Any]:

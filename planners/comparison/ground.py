@@ -14,7 +14,7 @@ from planners.tree.fixed import By, groups_of
 from planners.tree.layout import State
 from planners.tree.pricing import Price, price_of, weights_of
 from planners.tree.several import scorer_of, several_of
-from planners.tree.split import HELD_OUT, split
+from planners.tree.split import HELD_OUT, Split, split
 
 Array = np.ndarray[Any, Any]
 
@@ -50,6 +50,8 @@ class Ground:
         weights_of(price)
         self.trees = (*trees, *fit_on)
         self.price = price
+        self.split = None if fit_on or together is not None else Split.of(trees, share, seed)
+        self._compared = set(Split.of(trees, share, seed).problems)
         parts = [np.ones(len(tree), bool) for tree in trees] + [np.zeros(len(tree), bool) for tree in fit_on]
         if not fit_on:
             parts = split(trees, share, seed, together)
@@ -69,6 +71,10 @@ class Ground:
             raise TreeError(
                 f"{len(shared)} problems are in the trees to compare on and in those to fit on: take others"
             )
+
+    def may_have_trained(self, noted: Split) -> bool:
+        """Whether a policy that was trained by this split may have seen what is held out here."""
+        return noted != self.split and not self._compared.isdisjoint(noted.problems)
 
     @cached_property
     def schedules(self) -> tuple[State, ...]:

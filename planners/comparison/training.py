@@ -35,7 +35,9 @@ class Training(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        return " + ".join((self.trainer, *(self.probes or ())))
+        """With the probes that were asked for: "exact", "exact + answer_entropy", "exact + none"."""
+        asked = () if self.probes is None else self.probes or ("none",)
+        return " + ".join((self.trainer, *asked))
 
 
 def trained(

@@ -62,7 +62,7 @@ class TreeGround:
         cost = _cost(tree.cost[i, draw, s])
         before = Cost()
         if s:
-            before = _cost(tree.context_cost[i, draw, int(tree.layout.parent[s])])
+            before = _cost(tree.context_cost[i, draw, tree.number(place.calls[:-1])])
         left = self.seen.left(i, draw, s, Cost()).after(len(place.calls), 0.0)
         offered = self.seen.offered(i, draw, s, left) if left.steps > 0 else ()
         allowed = tuple(name for name, open_ in zip(tree.actions, offered, strict=False) if open_)

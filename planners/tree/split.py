@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from xxhash import xxh3_64_hexdigest
 
 from planners.tree.complete import CompleteTree
 from planners.tree.faults import TreeError
@@ -16,6 +18,19 @@ Array = np.ndarray[Any, Any]
 
 HELD_OUT = 0.2
 """The share that is held out unless said otherwise, the same as of training."""
+
+
+class Split(msgspec.Struct, frozen=True):
+    """What a split depends on. problems: of each tree a digest of its problems, in the order of the trees."""
+
+    share: float
+    seed: int
+    problems: tuple[str, ...]
+
+    @classmethod
+    def of(cls, trees: Sequence[CompleteTree], share: float, seed: int) -> Split:
+        digests = (b"".join(one.identity for one in tree.problems) for tree in trees)
+        return cls(share, seed, tuple(map(xxh3_64_hexdigest, digests)))
 
 
 def split(

@@ -95,6 +95,15 @@ def test_as_data_with_seeds_and_prices(unroller, folder):
     assert json.loads((folder / "out/comparison.json").read_text())["rows"] == document["rows"]
 
 
+def test_a_folder_may_have_any_name_and_a_schedule_one_call(unroller, folder):
+    import shutil
+
+    shutil.copytree(folder / "pi", folder / "lr=0.1" / "pi", dirs_exist_ok=True)
+    words = ("--policy", "lr=0.1/pi", "--policy", "one=camera_pose_estimate")
+    code, out, err = unroller("policies", "compare", "tree", *QUICK, *words)
+    assert code == 0 and "one" in out, err
+
+
 def test_right_and_wrong_may_be_what_counts(unroller):
     def said(*words):
         code, out, err = unroller("policies", "compare", "tree", "--json", *words, *QUICK)
@@ -138,6 +147,7 @@ def test_a_picture_too(unroller, folder):
         (["tree", "--policy", "no_such"], 2, "no_such"),
         (["tree", "--policy", "tree"], 2, "without a policy.json"),
         (["tree", "--policy", "nothing_here:it"], 3, "nothing_here"),
+        (["tree", "--out", "mine.py"], 2, "--out mine.py is no folder"),
         (["tree", "--fit-on", "tree"], 2, "in those to fit on"),
         (["tree", "--logged", "direct"], 3, "how probable"),
         (["tree", "--unique-calls", "2"], 0, ""),

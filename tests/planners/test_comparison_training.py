@@ -1,10 +1,14 @@
 """Policies that are trained within a comparison, on the problems that are not held out."""
 
+import json
+
 import pytest
 
 from planners import tree
 from planners.comparison import Training, compare
+from planners.learning import learn
 from planners.tree import TreeError
+from unroller.faults import PolicyError
 
 QUICK = {"resamples": 200, "share": 0.5}
 
@@ -63,3 +67,25 @@ def test_training_is_held_to_the_calls_that_there_are(shown):
 def test_a_training_that_cannot_be_is_said(shown, training, said):
     with pytest.raises(TreeError, match=said):
         compare(shown, train=[training], **QUICK)
+
+
+def test_each_training_has_a_name_of_its_own(shown):
+    from policies.training.cloning import Cloning
+
+    quick = Cloning(steps=100)
+    some = [Training("clone", 1, settings=quick), Training("clone", 1, (), quick)]
+    rows = [row.name for row in compare(shown, train=some, weights=[0.1], **QUICK).rows]
+    assert {"clone", "clone + none"} <= set(rows)
+    with pytest.raises(PolicyError, match="'clone' is there twice"):
+        compare(shown, {"clone": ["help_1"]}, train=some[:1], weights=[0.1], **QUICK)
+
+
+def test_a_policy_that_may_know_what_is_held_out_is_noted(shown, tmp_path):
+    other = tree.synthetic(40, helpers=1, hidden=False, depth=1, easy=0.5, draws=2, seed=5)
+    made = learn(
+        [shown, other], "clone", settings={"steps": 100}, held_out=0.5, out=tmp_path / "pi", resamples=10
+    )
+    (tmp_path / "pi" / "held_out.json").write_text(json.dumps(made.to_dict()))
+    for trees, noted in ([shown, other], False), ([other, shown], True), ([shown], True):
+        found = compare(trees, [tmp_path / "pi"], **QUICK)
+        assert any("by another split" in note for note in found.notes) == noted

@@ -187,3 +187,29 @@ def test_self_scores():
     sure, torn = Answer("a", toys.CHOICES, 0, (1.0, 0.0)), Answer("a", toys.CHOICES, 0, (0.5, 0.5))
     assert search.confidence(x, sure) == 1 == search.certainty(x, sure)
     assert search.confidence(x, torn) == 0.5 and search.certainty(x, torn) == 0
+
+
+def test_on_a_tree_of_sets_a_search_is_charged_for_the_call_that_it_makes(tmp_path):
+    from unroller import Cost, decoder, primitive
+
+    def says(name, calls):
+        return primitive(reads=("question",), writes=Text, cost=Cost(calls), name=name)(
+            lambda view: Text(name)
+        )
+
+    @decoder(task="toy", reads=("choices", Text), writes=Answer, cost=Cost(1))
+    def toy(view):
+        p = 0.3 + 0.3 * len(view.all(Text))
+        return Answer("right", view.choices, 0, (p, 1 - p))
+
+    asked = [
+        Problem(
+            task="toy", question=f"{k}?", choices=("right", "wrong"), metadata={"truth": {"answer": "right"}}
+        )
+        for k in range(3)
+    ]
+    ex = Executor(backend=[], primitives=[says("cheap", 1), says("dear", 5)], decoders=[toy], policy=[])
+    made = tree.build(ex, asked, tmp_path / "sets", actions=["cheap", "dear"], orders="sets", probes=[])
+    planner = Exhaustive(depth=2)
+    live = [found.charged.model_calls for found in planner.find(asked, ex)]
+    assert search.evaluate(tree.load(made), planner).charges[:, 0].tolist() == live
