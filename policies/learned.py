@@ -75,7 +75,7 @@ class LearnedPolicy(Saveable):
         self.digests = digests
         self.hidden = tuple(hidden)
         self.mode: Mode = mode
-        self.seed = int(seed)
+        self.seed = int(seed) % 2**63  # what torch, and JSON, can hold
         self._network: PolicyNetwork | None = None
 
     @property
@@ -94,9 +94,9 @@ class LearnedPolicy(Saveable):
         if self._network is None:
             import torch
 
-            from policies.network import PolicyNetwork
+            from policies.network import PolicyNetwork, one_thread
 
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), one_thread():
                 torch.manual_seed(self.seed)
                 self._network = PolicyNetwork(self.observation.size, len(self.actions) + 1, self.hidden)
         return self._network

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,18 @@ def entropy(log_probabilities: Tensor) -> Tensor:
     """(B,) entropy, in nats, of log-probabilities (B, choices), of which some may be −∞."""
     p = log_probabilities.exp()
     return -(p * log_probabilities.masked_fill(p == 0, 0.0)).sum(-1)
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Torch on one thread, and on as many as before afterwards: several add up, and orthogonalise, to other
+    last digits, and in networks this small they are only in each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:

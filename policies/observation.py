@@ -52,11 +52,18 @@ class ProblemFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     tasks: one element each, and a last one for any other task. words: size of the hashed words of question,
     prompt and choices. probes: (name, size) of measurements to include, each followed by whether it is there.
+    Raises PolicyError for a probe that is listed twice.
     """
 
     tasks: tuple[str, ...] = TASKS
     words: int = 32
     probes: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.probes]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise PolicyError(f"the probe {twice} is listed twice: name it once, as it is measured once")
 
     @property
     def layout(self) -> Layout:

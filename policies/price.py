@@ -34,7 +34,7 @@ def not_negative(what: str, number: float) -> float:
     """`number` as a float. Raises PolicyError unless it is finite and at least 0."""
     try:
         given = float(number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         given = math.nan
     if not 0 <= given < math.inf:
         raise PolicyError(f"{what} is {number!r}: give a finite number, 0 or more")

@@ -205,13 +205,13 @@ class Backend(Protocol):
 
     A model that reads only contexts of its own kind says `unified = True`: it is then not mixed with other
     backends unless they are named; value types that it writes and does not read are its `unreadable`. One
-    that is made for some pictures only may have `knows(problem)`, whether a problem is of that kind: where no
-    backend is named it comes before others for those, else after them. One that remembers what it has read
-    has a `reading`, a `cost.Reading` of all its tokens so far: each run
-    then reports its share. One that provides nothing as it stands may say in words what it `lacks`. One that
-    is put together from several may have `provider_of(capability)`, which answers who provides it: then that
-    one's `fingerprint`, `max_batch` and `reading` count. One that has a classmethod `from_words(words)` is
-    asked for what says more than a name (see `unroller.backends`).
+    that is made for some pictures only may have `knows(problem)`, whether a problem is of that kind: where
+    no backend is named it comes before others for those, else after them. One that remembers what it has
+    read has a `reading`, a `cost.Reading` of all its tokens so far: each run then reports its share. One
+    that provides nothing as it stands may say in words what it `lacks`. One that is put together from
+    several may have `provider_of(capability)`, which answers who provides it: then that one's
+    `fingerprint`, `max_batch` and `reading` count. One that has a classmethod `from_words(words)` is asked
+    for what says more than a name (see `unroller.backends`).
     """
 
     name: str

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from policies.environment.live import choosable
     from policies.environment.rllib import ForRLlib
     from policies.environment.single import UnrollEnv
     from policies.environment.stable_baselines import UnrollVecEnv
@@ -19,6 +20,7 @@ _HOMES = {
     "UnrollVecEnv": "stable_baselines",
     "UnrollVectorEnv": "vector",
     "as_policy": "taken_over",
+    "choosable": "live",
 }
 _PACKAGES = ("gymnasium", "stable_baselines3")
 
@@ -45,4 +47,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
 
 
-__all__ = ["ForRLlib", "UnrollEnv", "UnrollVecEnv", "UnrollVectorEnv", "as_policy"]
+__all__ = ["ForRLlib", "UnrollEnv", "UnrollVecEnv", "UnrollVectorEnv", "as_policy", "choosable"]

@@ -29,7 +29,8 @@ class Stepped(NamedTuple):
 class Episodes:
     """n episodes at a time; whoever holds them begins anew those that have ended. cost_weight, dense: see
     `UnrollEnv`. group: how many that begin one after the other begin in the same root. place, root (n,):
-    where each stands, and where it began. Raises PolicyError."""
+    where each stands, and where it began. under_way (n,) bool: whether it has begun and not been given up.
+    Raises PolicyError."""
 
     def __init__(
         self, ground: Ground, number: int, cost_weight: float = 0.0, dense: bool = False, group: int = 1
@@ -43,6 +44,7 @@ class Episodes:
         self.order = Order(ground.count, group)
         self.place = np.full(number, -1, np.int64)
         self.root = np.full(number, -1, np.int64)
+        self.under_way = np.zeros(number, bool)
         self._before = np.zeros(number)
         self._bare = np.zeros(number)
         self._at = stretches(ground.observation)
@@ -70,6 +72,7 @@ class Episodes:
             self.place[going] = ground.keep(self.place[going])
         self.root[which] = roots
         self.place[which] = ground.begin(roots)
+        self.under_way[which] = True
         if self.dense:
             self._before[which] = self._bare[which] = self._worth(self.place[which])
 
@@ -88,7 +91,7 @@ class Episodes:
         if not len(which):
             return stepped
         ground, places, chosen = self.ground, self.place[which], chosen[which]
-        if (places < 0).any():
+        if not self.under_way[which].all():
             raise PolicyError("there are environments in which no episode was begun: call reset() first")
         stop = ground.observation.stop
         inside = np.clip(chosen, 0, stop)
@@ -114,7 +117,7 @@ class Episodes:
     def masks(self) -> np.ndarray:
         """(n, actions + 1) bool: what is allowed now; STOP where no episode is under way."""
         found = self.ground.masks[self.place].astype(bool)
-        found[self.place < 0, :-1] = False
+        found[~self.under_way, :-1] = False
         return found
 
     def shown(self, places: np.ndarray) -> dict[str, np.ndarray]:

@@ -51,7 +51,7 @@ def ground_of(
         )
     if not isinstance(executor, Executor):
         raise PolicyError("problems are unrolled by an executor: give one, executor=Executor(backend=…)")
-    return LiveGround(
+    ground = LiveGround(
         given,
         executor,
         observation=observation,
@@ -59,6 +59,8 @@ def ground_of(
         price=price,
         depth=depth,
     )
+    ground.users = 1  # whoever has it made stands on it as well
+    return ground
 
 
 def _settled(what: str, **settings: Any) -> None:

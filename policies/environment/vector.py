@@ -102,6 +102,10 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
                 raise PolicyError(
                     f"reset_mask is an array ({self.num_envs},) of bool, one of them True at least"
                 )
+            if (self.episodes.place[~mask] < 0).any():
+                raise PolicyError(
+                    "reset_mask leaves out environments that were never begun: call reset() first"
+                )
             which = np.flatnonzero(mask)
         self.episodes.begin(which, self.np_random, options.get("problem"))
         self._ended[which] = False
@@ -125,7 +129,7 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
                 episodes.begin(np.flatnonzero(ended), self.np_random)
         shown, infos = self._shown()
         if mode is AutoresetMode.DISABLED:
-            episodes.place[ended] = -1
+            episodes.under_way[ended] = False
         return shown, stepped.reward, ended.copy(), np.zeros(self.num_envs, bool), infos | final
 
     def _shown(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -17,10 +17,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from copy import copy, deepcopy
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from policies.learned import LearnedPolicy
+from policies.network import one_thread
 from policies.price import not_negative
 from policies.saved import registry
 from policies.table import Table, Tabular, as_table
@@ -63,16 +64,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     entropy: float = 0.1
     every: int = 20
 
-    WHOLE: ClassVar[tuple[str, ...]] = ("steps", "problems", "every")
-
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            given = getattr(self, name)
-            if name in self.WHOLE:
+        for field in msgspec.structs.fields(self):
+            name, given = field.name, getattr(self, field.name)
+            if field.type is bool:
+                if not isinstance(given, bool):
+                    raise PolicyError(f"{name} is {given!r}: give True or False")
+            elif field.type is int:
                 if isinstance(given, bool) or not isinstance(given, int) or given < 1:
                     raise PolicyError(f"{name} is {given!r}: give a whole number, 1 or more")
-            elif isinstance(given, (int, float)) and not isinstance(given, bool):
-                not_negative(name, given)
+            elif field.type is float:
+                if isinstance(given, (bool, str)):
+                    raise PolicyError(f"{name} is {given!r}: give a number, 0 or more")
+                msgspec.structs.force_setattr(self, name, not_negative(name, given))
         if self.learning_rate == 0:
             raise PolicyError("learning_rate is 0, with which nothing is learned: give a number above 0")
 
@@ -116,11 +120,10 @@ class Course(AbstractContextManager["Course"]):
         self.rows: list[Row] = []
         self.out = None if out is None else Path(out) / FOLDER
         self.tell = tell
-        some = np.random.default_rng(0x7EAC).permutation(len(self.table))[:WATCHED]
-        self.watched = self.table.of_roots(np.sort(some))
+        self.watched = some_of(self.table, WATCHED)
         self.noted: Row = {}
         self.seconds = 0.0
-        self.made = self._made(trainer, int(seed))
+        self.made = self._made(trainer, int(seed) % 2**63)
 
     def _made(self, trainer: str, seed: int) -> dict[str, Any]:
         """What must be the same to go on with a training."""
@@ -144,17 +147,18 @@ class Course(AbstractContextManager["Course"]):
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
-        found = None if self.out is None else read(self.out, self.made)
-        if found is not None:
-            self._take_up(*found)
-        else:
-            self._note()
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # of layers this small, more threads are only in each other's way
+        with ExitStack() as after:
+            after.enter_context(one_thread())
+            found = None if self.out is None else read(self.out, self.made)
+            if found is not None:
+                self._take_up(*found)
+            else:
+                self._note()
+            self._after = after.pop_all()
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        torch.set_num_threads(self._threads)
+        self._after.close()
 
     @property
     def gone(self) -> float:
@@ -264,15 +268,22 @@ class Course(AbstractContextManager["Course"]):
             whole = self.optimiser.state_dict() | {"state": state}
             self.optimiser.load_state_dict(whole)
             self.random.bit_generator.state = _in_numbers(point.random)
-        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            kept = {name: point.held[name] for name in self.held}
+        except (KeyError, ValueError, RuntimeError, TypeError, OverflowError) as error:
             from policies.files import SavedPolicyError
 
             raise SavedPolicyError(
                 f"{self.out} holds a checkpoint that does not fit this training ({error!s:.200}): delete it"
                 " to begin anew"
             ) from None
-        self.update, self.steps, self.held = point.update, point.steps, dict(point.held)
+        self.update, self.steps, self.held = point.update, point.steps, kept | point.held
         self.rows, self.seconds = rows, point.seconds
+
+
+def some_of(table: Table, most: int) -> Table:
+    """Roots of a table, drawn at random and always the same; all of them if there are no more than `most`."""
+    some = np.random.default_rng(0x7EAC).permutation(len(table))[:most]
+    return table.of_roots(np.sort(some))
 
 
 def _copied(policy: LearnedPolicy) -> LearnedPolicy:

@@ -45,8 +45,6 @@ class GRPO(Settings, frozen=True, kw_only=True):
     clip: float = 0.2
     normalise: bool = True
 
-    WHOLE = (*Settings.WHOLE, "group", "epochs")
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.group < 2:

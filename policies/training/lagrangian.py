@@ -24,7 +24,7 @@ import torch
 from policies.learned import LearnedPolicy, Mode
 from policies.price import not_negative
 from policies.table import Table, Tabular
-from policies.training.course import Course, Settings, Tell
+from policies.training.course import Course, Settings, Tell, some_of
 from policies.training.exact import gradient
 from policies.training.expectation import choosing, followed, likely, summed
 from unroller.faults import PolicyError
@@ -33,7 +33,7 @@ LEANINGS = np.linspace(-4.0, 4.0, 81)
 """What may be added to STOP's logit at the end."""
 
 CALIBRATED = 1024
-"""Roots that it is chosen on."""
+"""Roots that it is chosen on, drawn at random where there are more."""
 
 
 class Lagrangian(Settings, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ def train(
     cheapest unrolling of every problem meets.
     """
     budget = not_negative("the mean cost to meet", mean_cost)
-    held = {"weight": cost_weight, "mean_cost": budget}
+    held = {"weight": not_negative("λ", cost_weight), "mean_cost": budget}
     kept = {"price": price, "out": out, "tell": tell, "held": held}
     with Course("lagrangian", policy, data, settings, cost_weight, seed, **kept) as course:
         table = course.table
@@ -97,7 +97,7 @@ def train(
 def _calibrate(course: Course, budget: float) -> None:
     """Lean the policy towards STOP or away from it, and choose its mode, to meet the budget exactly."""
     policy, stop = course.policy, course.table.stop
-    table = course.table.of_roots(np.arange(min(len(course.table), CALIBRATED)))
+    table = some_of(course.table, CALIBRATED)
     asked = choosing(table, np.arange(len(table)))
     log_p, _ = policy.log_probabilities(table.observations[asked])
     found: list[tuple[bool, float, float, float, Mode]] = []

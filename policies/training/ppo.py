@@ -22,6 +22,7 @@ from policies.network import entropy
 from policies.table import Table, Tabular
 from policies.training.course import Course, Settings, Tell
 from policies.training.sampling import Unrollings, rewards, sample
+from unroller.faults import PolicyError
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +42,10 @@ class PPO(Settings, frozen=True, kw_only=True):
     value: float = 0.5
     dense: bool = False
 
-    WHOLE = (*Settings.WHOLE, "epochs", "minibatch")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gae > 1:
+            raise PolicyError(f"gae is {self.gae:g}: give a number from 0 to 1")
 
 
 DEFAULT = PPO()
@@ -68,6 +72,9 @@ def train(
             got = rewards(course.table, unrolled, cost_weight, settings.dense)
             advantage = advantages(unrolled, got, settings.gae)
             lanes, t = np.nonzero(unrolled.made)
+            if not len(lanes):  # only STOP was left in every one of them
+                course.passed(unrolled.decisions)
+                continue
             for _ in range(settings.epochs):
                 order = course.random.permutation(len(lanes))
                 for some in np.array_split(order, max(1, -(-len(order) // settings.minibatch))):

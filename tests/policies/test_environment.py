@@ -12,8 +12,8 @@ pytest.importorskip("gymnasium")
 import gymnasium
 from gymnasium.utils.env_checker import check_env
 
-from policies.environment import ForRLlib, UnrollEnv
-from policies.environment.live import LiveGround, choosable
+from policies.environment import ForRLlib, UnrollEnv, choosable
+from policies.environment.live import LiveGround
 from policies.observation import Observation, ProblemFeatures
 from policies.price import Price
 from unroller import Executor, Problem
@@ -374,6 +374,19 @@ def test_what_is_forgotten_is_asked_for_again_and_is_the_same():
     forgetting = UnrollEnv(few, cost_weight=0.05, seed=0)
     same(walked(forgetting, 4, 60), walked(live(), 4, 60), approximately=False)
     assert len(few._standings) < 8 + 4
+
+
+def test_an_environment_whose_ground_another_is_given_stays_where_it_is():
+    one = live(observation=None)
+    one.ground._most = 4
+    other = UnrollEnv(one.ground, cost_weight=0.05, seed=1)
+    one.reset(options={"problem": 3})
+    walked(other, 4, 20)
+    *_, info = one.step(one.ground.observation.stop)
+    alone = live(observation=None)
+    alone.reset(options={"problem": 3})
+    assert info["problem"] == 3 and info["cost"] == alone.step(alone.ground.observation.stop)[-1]["cost"]
+    assert one.ground._of[one.ground.rooted[3]] == 3
 
 
 def test_without_a_memo_everything_is_done_anew(monkeypatch, tmp_path):

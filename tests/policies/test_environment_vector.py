@@ -156,6 +156,19 @@ def test_an_episode_begins_in_the_step_after_or_when_it_is_told_to(table):
     told.step([0, 1])
 
 
+def test_who_has_ended_and_is_not_begun_anew_goes_on_showing_where_it_ended(table):
+    env = UnrollVectorEnv(table, 3, seed=0, autoreset_mode="Disabled")
+    with pytest.raises(PolicyError, match="never begun"):
+        env.reset(options={"reset_mask": np.array([True, False, False])})
+    env.reset()
+    stop = len(env.actions)
+    last, *_, ended = env.step([stop, stop, LOOK])
+    shown, infos = env.reset(options={"reset_mask": np.array([True, False, False])})
+    assert all((shown[name][1:] == last[name][1:]).all() for name in last)
+    assert (infos["problem"][1:] == ended["problem"][1:]).all()
+    assert env.action_masks()[1].tolist() == [False] * stop + [True]
+
+
 def test_a_group_shares_a_problem(table):
     env = UnrollVectorEnv(table, 8, group=4, seed=0)
     _, infos = env.reset()

@@ -95,6 +95,25 @@ def test_weights_start_nearly_uniform_and_are_the_same_for_the_same_seed():
     assert np.abs(np.exp(a.log_probabilities(x)[0]) - 1 / 3).max() < 0.05
 
 
+def test_weights_are_the_same_on_any_number_of_threads():
+    before = torch.get_num_threads()
+    try:
+        made = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            made.append(LearnedPolicy(["look", "think"]).network.state_dict())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+
+
+def test_a_seed_may_be_any_whole_number(tmp_path):
+    policy = LearnedPolicy(["look"], seed=10**30, mode="sample")
+    policy.save(tmp_path)
+    assert LearnedPolicy.load(tmp_path).seed == policy.seed
+
+
 def test_where_nothing_is_allowed_it_stops_and_is_certain_of_it():
     policy = prefers(LearnedPolicy(["look"], mode="sample"), look=9.0, stop=-9.0)
     nothing = np.zeros((2, policy.observation.size), np.float32)

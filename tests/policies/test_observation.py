@@ -125,6 +125,8 @@ def test_a_probe_is_part_of_it_with_a_mark_whether_it_was_measured():
     wrong = Observation(ACTIONS, problem=ProblemFeatures(probes=(("colour", 64),)))
     with pytest.raises(PolicyError, match="measured 1 numbers, and the policy was made for 64"):
         wrong.of([red])
+    with pytest.raises(PolicyError, match="the probe colour is listed twice"):
+        ProblemFeatures(probes=(("colour", 1), ("colour", 1)))
 
 
 def test_arrays_by_name_pack_to_the_same_vector_as_states():

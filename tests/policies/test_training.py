@@ -167,6 +167,30 @@ def test_a_budget_is_met():
     assert found.score.mean() > TABLE.score[:, 0].mean() + 0.1  # what stopping at once comes to
 
 
+def test_a_budget_is_met_where_the_roots_come_in_order(monkeypatch):
+    """What the budget is met on is drawn from all roots: the first ones may be the cheap ones."""
+    monkeypatch.setattr(lagrangian, "CALIBRATED", 256)
+    easy, hard = (tree.synthetic(n=256, helpers=2, depth=2, easy=easy, seed=1) for easy in (0.9, 0.05))
+    for trees in ([easy, hard], [hard, easy]):
+        seen = tree.observation_of(trees)
+        table = tree.table(trees, seen)
+        policy = LearnedPolicy(observation=seen, hidden=(32,))
+        pi = lagrangian.train(policy, table, mean_cost=1.8, settings=lagrangian.Lagrangian(steps=20_000))
+        assert expected(table, pi).cost.mean() == pytest.approx(1.8, abs=0.15)
+
+
+def test_updates_in_which_nothing_can_be_chosen_are_passed_over():
+    allowed = TABLE.allowed.copy()
+    allowed[1:, :, :-1] = False  # but for one problem only STOP is left
+    observations = TABLE.observations.copy()
+    TABLE.observation.layout.part(observations[1:].reshape(-1, observations.shape[-1]), "mask")[:, :-1] = 0
+    rare = msgspec.structs.replace(
+        TABLE, allowed=allowed, observations=observations, reached=TABLE.reached & (allowed.any(2))
+    )
+    pi = ppo.train(fresh(), rare, settings=ppo.PPO(steps=200, problems=2))
+    assert np.isfinite(expected(rare, pi).score).all()
+
+
 def test_cloning_does_what_was_best_where_it_can_be_seen():
     shown = tree.synthetic(n=60, helpers=2, depth=1, hidden=False, seed=3)
     table = shown.table()
@@ -245,6 +269,28 @@ def test_every_trainer_goes_on_where_it_was_interrupted(module, settings, option
 SHORT = exact.Exact(steps=1500, every=2)
 
 
+@pytest.mark.parametrize("number", [np.float64(0.02), np.float32(0.25)])
+def test_numbers_of_numpy_are_numbers(number, tmp_path):
+    settings = lagrangian.Lagrangian(steps=400, every=2, entropy=number)
+    options = {"mean_cost": number + 2, "cost_weight": number, "settings": settings, "out": tmp_path}
+    lagrangian.train(fresh(), TABLE, **options)
+    lagrangian.train(fresh(), TABLE, **options)  # it is the same training
+
+
+def test_a_training_does_not_depend_on_the_number_of_threads(tmp_path):
+    before = torch.get_num_threads()
+    policies = []
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            policies.append(exact.train(fresh(), TABLE, settings=SHORT, out=tmp_path))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, other = (policy.network.state_dict() for policy in policies)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
 @pytest.fixture
 def kept(tmp_path):
     exact.train(fresh(), TABLE, cost_weight=WEIGHT, settings=SHORT, out=tmp_path).save(tmp_path)
@@ -311,6 +357,19 @@ def test_a_checkpoint_is_no_pickle_and_of_this_format(kept):
     (kept / "checkpoint.json").write_text(json.dumps(made | {"random": {"bit_generator": "Own"}}))
     with pytest.raises(SavedPolicyError, match="does not fit this training"):
         again(kept)
+    state = made["random"]["state"] | {"state": -1}
+    (kept / "checkpoint.json").write_text(json.dumps(made | {"random": made["random"] | {"state": state}}))
+    with pytest.raises(SavedPolicyError, match="does not fit this training"):
+        again(kept)
+
+
+def test_a_checkpoint_without_what_the_trainer_keeps_is_refused(tmp_path):
+    settings = lagrangian.Lagrangian(steps=400, every=2)
+    lagrangian.train(fresh(), TABLE, mean_cost=2.0, settings=settings, out=tmp_path)
+    file = tmp_path / "training" / "checkpoint.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"held": {}}))
+    with pytest.raises(SavedPolicyError, match=r"does not fit this training \('weight'\)"):
+        lagrangian.train(fresh(), TABLE, mean_cost=2.0, settings=settings, out=tmp_path)
 
 
 # ------------------------------------------------------------------------------------------ bad input
@@ -369,6 +428,11 @@ def test_a_table_that_makes_no_sense(make, said):
         (lambda: exact.Exact(steps=1.5), "steps is 1.5"),
         (lambda: exact.Exact(learning_rate=0), "with which nothing is learned"),
         (lambda: exact.Exact(entropy=-1), "entropy is -1"),
+        (lambda: exact.Exact(entropy=True), "entropy is True: give a number"),
+        (lambda: exact.Exact(learning_rate="fast"), "learning_rate is 'fast': give a number"),
+        (lambda: exact.Exact(learning_rate=None), "learning_rate is None: give a finite number"),
+        (lambda: ppo.PPO(dense="no"), "dense is 'no': give True or False"),
+        (lambda: ppo.PPO(gae=7), "gae is 7: give a number from 0 to 1"),
         (lambda: grpo.GRPO(group=1), "a group of 1"),
         (
             lambda: lagrangian.train(fresh(), TABLE, mean_cost=0.5),
