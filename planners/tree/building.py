@@ -39,6 +39,7 @@ from unroller.ablation.scoring import Scorer, scorer_of
 from unroller.declare import Probe
 from unroller.executor import Executor
 from unroller.faults import ProblemError, UnrollerError
+from unroller.fingerprint import fingerprint
 from unroller.problem import Problem
 from unroller.registry import load_all, registered
 
@@ -92,7 +93,7 @@ def build(
     _check_problems(executor, several)
     kept = _kept(out)
     if actions is None:
-        actions = [a.name for a in kept.actions] if kept is not None else usable(executor, several)
+        actions = usable(executor, several) if kept is None else _as_before(executor, kept, out)
     given, measured = _probes(executor, probes)
     measured = _shaped(executor, given, measured, several[0])
     recipe = Recipe(
@@ -113,6 +114,8 @@ def build(
         chunk=chunk,
         licence=licence,
         format=VERSION,
+        scorer_version=fingerprint(soft.function),
+        hard_version=None if hard_ is None else fingerprint(hard_.function),
     )
     if _taken_up(out, recipe, kept):
         _clear(out)  # a kill may have come between the last file and this
@@ -183,15 +186,26 @@ def _kept(out: Path) -> Recipe | None:
     return None
 
 
+def _another(out: Path, why: str) -> TreeError:
+    return TreeError(f"{out} holds another tree ({why}): name another folder, or delete it")
+
+
+def _as_before(executor: Executor, kept: Recipe, out: Path) -> list[str]:
+    """The actions of what is kept, which nobody has named again. Raises TreeError where one is lacking."""
+    names = [action.name for action in kept.actions]
+    there = executor.actions
+    lacking = [name for name in names if name not in there or there[name].missing is not None]
+    if lacking:
+        raise _another(out, f"it has the actions {', '.join(lacking)}, which are not to be had here")
+    return names
+
+
 def _taken_up(out: Path, recipe: Recipe, kept: Recipe | None) -> bool:
     """Whether the tree is there already; else the folder is ready to hold its parts. Raises TreeError."""
     # As it is read back: numbers and lists are what JSON makes of them.
     recipe = msgspec.json.decode(msgspec.json.encode(recipe), type=Recipe)
     if kept is not None and (different := differing(recipe, kept)):
-        raise TreeError(
-            f"{out} holds another tree (it differs in {', '.join(different)}): name another folder, or delete"
-            " it"
-        )
+        raise _another(out, f"it differs in {', '.join(different)}")
     if (out / TREE).is_file():
         return True
     (out / PARTS).mkdir(parents=True, exist_ok=True)
@@ -265,9 +279,9 @@ def _probes(executor: Executor, given: Sequence[Any] | None) -> tuple[list[Any],
         if not isinstance(probe, Probe):
             raise TreeError(f"{probe!r} is no probe: decorate it with @probe(…)")
         action = _bound(executor, probe)
-        only = not action.primitive.kinds
+        array, only = not issubclass(probe.writes, (int, float)), not action.primitive.kinds
         made.append(
-            ProbeMade(probe.name, probe.version, about(probe), numbers(action.cost), problem_only=only)
+            ProbeMade(probe.name, probe.version, about(probe), numbers(action.cost), array, problem_only=only)
         )
     return wanted, made
 
@@ -289,9 +303,10 @@ def _can(executor: Executor, probe: Any) -> bool:
 def _shaped(
     executor: Executor, given: Sequence[Any], probes: list[ProbeMade], problem: Problem
 ) -> list[ProbeMade]:
-    """The same with `array` told for those that measure arrays, which is seen by measuring one."""
+    """The same with `array` told for those that measure arrays, which is seen by measuring one; of a probe
+    that fails there, what it declares holds."""
     if not given:
         return probes
     run = executor.extend(policy=asking([], given), budget=None, strict=False).run(problem)
-    arrays = {event.name for event in run.measured if not isinstance(event.held, (int, float))}
-    return [msgspec.structs.replace(probe, array=probe.name in arrays) for probe in probes]
+    seen = {event.name: not isinstance(event.held, (int, float)) for event in run.measured}
+    return [msgspec.structs.replace(probe, array=seen.get(probe.name, probe.array)) for probe in probes]

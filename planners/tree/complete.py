@@ -88,6 +88,8 @@ class CompleteTree:
             if held is not None:
                 if held.ndim == 3 and probe.array:  # (n, D, F): of the problem, the same in all of its states
                     held = np.broadcast_to(held[:, :, None], (*self.score.shape, held.shape[-1]))
+                elif probe.problem_only:  # written down where nothing was called, and it stays what it was
+                    held = np.broadcast_to(held[:, :, :1], held.shape)
                 self.probes[probe.name] = _fixed(held)
             self.probe_cost[probe.name] = _costs(tables, f"probe.{probe.name}.")
         self.problems = tuple(problems)
@@ -190,7 +192,9 @@ class CompleteTree:
             raise TreeError("this tree has no hard score: build it with --hard SCORER, or judge by score")
         found = copy(self)
         found._softly = self._softly or self
-        found.recipe = msgspec.structs.replace(self.recipe, scorer=self.recipe.hard)
+        found.recipe = msgspec.structs.replace(
+            self.recipe, scorer=self.recipe.hard, scorer_version=self.recipe.hard_version
+        )
         found.score = self.hard
         return found
 

@@ -11,6 +11,7 @@ is evaluated in expectation over everything it might do: no sampling, no noise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -24,6 +25,7 @@ from unroller.ablation.bootstrap import RESAMPLES, Estimate, estimate, resampled
 from unroller.cost import Cost, Left
 from unroller.decide import Decision, Policy, as_decision, as_policy
 from unroller.faults import PolicyError
+from unroller.registry import policy_named
 
 Array = np.ndarray[Any, Any]
 
@@ -64,7 +66,8 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 class _Node(msgspec.Struct):
-    """Where a policy stands: problem, draw, state; how probably; what it decided; what its probes cost."""
+    """Where a policy stands: problem, draw, state; how probably; what it decided; what its probes cost;
+    settled: what they need not be asked again, see `Seen.measured`."""
 
     i: int
     draw: int
@@ -73,11 +76,12 @@ class _Node(msgspec.Struct):
     decisions: tuple[Decision, ...]
     measured: Cost
     left: Left
+    settled: dict[str, Any] = {}
 
 
 def evaluate(
     tree: CompleteTree,
-    policy: Policy | Sequence[Any] | Callable[..., Any],
+    policy: Policy | Sequence[Any] | Callable[..., Any] | str | Path,
     *,
     problems: Sequence[int] | None = None,
     budget: Any = None,
@@ -85,19 +89,25 @@ def evaluate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate anything that an executor takes as a policy. problems: only these numbers. budget: as an
+    """Evaluate anything that an executor takes as a policy, the name of a registered one and the folder of a
+    saved one among them. problems: only these numbers. budget: as an
     executor's, in charged cost and steps (64 unless said otherwise). price: what a cost is, see
     `planners.tree.pricing`.
 
     A call that is not allowed, or that the tree does not have, is refused, as in a live run: it takes a step
     and costs nothing. Of calls that are decided side by side, one that reads what another writes is not in
     the tree: TreeError. Raises PolicyError for what is no decision and for probabilities that do not sum to
-    1, TreeError for what the tree does not hold.
+    1, UnknownName for a policy's name that nobody registered, TreeError for what the tree does not hold.
     """
-    policy = as_policy(policy)
+    policy = as_policy(policy_named(policy) if isinstance(policy, (str, Path)) else policy)
     chosen = list(range(len(tree))) if problems is None else [int(i) for i in problems]
     if not chosen:
         raise TreeError("there are no problems: give at least one")
+    strange = next((i for i in chosen if not 0 <= i < len(tree)), None)
+    if strange is not None:
+        raise TreeError(f"there is no problem {strange}: the tree has numbers 0 to {len(tree) - 1}")
+    if resamples < 1:
+        raise TreeError(f"resamples={resamples}: an interval takes 1 or more")
     walk = _Walk(tree, policy, Seen(tree, getattr(policy, "probes", ()), budget), chosen)
     while walk.nodes:
         walk.step()
@@ -145,7 +155,7 @@ class _Walk:
     def _state(self, node: _Node) -> Any:
         """What the policy sees, its probes measured and charged."""
         i, draw, s = node.i, node.draw, node.s
-        probe, cost = self.seen.measured(i, draw, s, node.left)
+        probe, cost = self.seen.measured(i, draw, s, node.left, node.settled)
         if self.seen.probes:
             node.measured += cost
             node.left = self.seen.left(i, draw, s, node.measured)
@@ -179,7 +189,7 @@ class _Walk:
         if probability < UNLIKELY:
             self.lost += probability / (len(self.problems) * self.tree.draws)
             return
-        branch = _Node(node.i, node.draw, node.s, probability, node.decisions, node.measured, node.left)
+        branch = msgspec.structs.replace(node, probability=probability, settled=dict(node.settled))
         if not decision.calls:
             self._end(branch)
             return

@@ -23,7 +23,7 @@ import numpy as np
 from xxhash import xxh3_128
 
 from planners.tree.faults import TreeError
-from planners.tree.measuring import Chunk, drawn
+from planners.tree.measuring import Chunk, drawn, several_sizes
 from planners.tree.recipe import VERSION, Recipe
 from unroller.problem import Problem
 
@@ -207,7 +207,7 @@ def _arrays(chunks: Sequence[Chunk]) -> bytes:
         found = next(chunk.arrays[name] for chunk in chunks if name in chunk.arrays)
         rows = [chunk.arrays.get(name) for chunk in chunks]
         if any(row is not None and row.shape[1:] != found.shape[1:] for row in rows):
-            raise TreeError(f"the probe {name} measured arrays of different sizes: it needs one size")
+            raise TreeError(several_sizes(name))
         lacking = [np.full((len(c.probabilities), *found.shape[1:]), np.nan, np.float32) for c in chunks]
         whole = [none if row is None else row for row, none in zip(rows, lacking, strict=True)]
         arrays[f"probe.{name}"] = np.concatenate(whole)

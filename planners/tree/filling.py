@@ -63,6 +63,8 @@ class Filling:
         most = {one.name: np.array(one.most, float) for one in (*tree.recipe.actions, *tree.recipe.probes)}
         self.most = np.stack([most[name] for name in own]) if own else np.zeros((0, 3))
         self.probe_most = [most[name] for name, _ in seen.problem.probes]
+        alone = {probe.name for probe in tree.recipe.probes if probe.problem_only}
+        self.alone = [name in alone for name, _ in seen.problem.probes]
         self.embedded: dict[bytes, Array] = {}
         self.codec = Codec(BlobStore(Path(os.devnull)))
 
@@ -169,6 +171,8 @@ class Filling:
         offers = of(tree.allowed)[..., self.columns]
         there = of(tree.reached)
         probes = [(of(tree.probes[name]), of(tree.probe_cost[name])) for name, _ in seen.problem.probes]
+        # Of each path and probe: of the problem alone, and measured before; failed before.
+        known, failed = np.zeros((2, *there.shape, len(probes)), bool)
         charged = np.zeros_like(spent)
         reached, allowed = into["reached"], into["allowed"]
         left_at, mask_at = seen.layout["left"].start, seen.layout["mask"].start
@@ -176,14 +180,18 @@ class Filling:
             parent, asked = int(paths.parent[p]), len(paths.states[p]) < self.steps
             if p:
                 charged[:, p] = charged[:, parent]
+                known[:, p], failed[:, p] = known[:, parent], failed[:, parent]
                 led = allowed[:, parent, self.places[paths.last[p]]]
                 reached[:, p] = there[:, p] & reached[:, parent] & led
             else:
                 reached[:, p] = there[:, p]
             if asked and probes:
                 left = np.maximum(0.0, limit - spent[:, p] - charged[:, p])
-                here = [(value[:, p], cost[:, p]) for value, cost in probes]
-                charged[:, p] += self._measured(observations[:, p], here, left)
+                here = [
+                    (value[:, p], cost[:, 0 if alone else p])
+                    for alone, (value, cost) in zip(self.alone, probes, strict=True)
+                ]
+                charged[:, p] += self._measured(observations[:, p], here, left, known[:, p], failed[:, p])
             left = np.maximum(0.0, limit - spent[:, p] - charged[:, p])
             observations[:, p, left_at : left_at + 3] = _squashed(left)
             affordable = (self.most <= left[:, None] + ROUNDING).all(-1)  # (R, A)
@@ -192,12 +200,15 @@ class Filling:
             observations[:, p, mask_at + seen.stop] = 1
         return charged
 
-    def _measured(self, observations: Array, probes: list[tuple[Array, Array]], left: Array) -> Array:
+    def _measured(
+        self, observations: Array, probes: list[tuple[Array, Array]], left: Array, known: Array, failed: Array
+    ) -> Array:
         """Write into observations (R, F) what the probes said there; returns what they were charged, (R, 3).
-        One that could not be measured, or that what is left does not afford, is None to a policy."""
+        One that could not be measured, or that what is left does not afford, is None to a policy. known,
+        failed (R, M): what earlier calls left nothing to ask about, as in `Seen.measured`; added to."""
         total = np.zeros_like(left)
-        for (name, size), most, (value, cost) in zip(
-            self.seen.problem.probes, self.probe_most, probes, strict=True
+        for m, ((name, size), most, (value, cost)) in enumerate(
+            zip(self.seen.problem.probes, self.probe_most, probes, strict=True)
         ):
             numbers = value.reshape(len(value), -1).astype(np.float32)
             if numbers.shape[1] != size:
@@ -205,12 +216,18 @@ class Filling:
                     f"the probe {name} measured {numbers.shape[1]} numbers in this tree, and the observation"
                     f" has {size}: make it again"
                 )
-            could = np.asarray(~np.isnan(numbers).all(1) & (most <= left + ROUNDING).all(1))
+            there = np.asarray(~np.isnan(numbers).all(1))
+            asked = ~known[:, m] & ~failed[:, m] & (most <= left + ROUNDING).all(1)
+            could = known[:, m] | (asked & there)
+            charged = asked & (there | cost.any(1))
             start = self.seen.layout[f"probe.{name}"].start
             observations[:, start : start + size] = np.where(could[:, None], numbers, 0)
             observations[:, start + size] = could
-            total += np.where(could[:, None], cost, 0.0)
-            left = np.where(could[:, None], np.maximum(0.0, left - most), left)
+            total += np.where(charged[:, None], cost, 0.0)
+            left = np.where(charged[:, None], np.maximum(0.0, left - most), left)
+            failed[:, m] |= asked & ~there
+            if self.alone[m]:
+                known[:, m] = could
         return total
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from planners.tree.faults import TreeError
 from planners.tree.layout import Layout
 from planners.tree.recipe import ActionMade, ProbeMade, numbers
 from unroller.ablation.scoring import Scorer
@@ -178,7 +179,7 @@ class _Filling:
 
     def write(self, j: int, s: int, run: Run, before: _Place) -> _Place:
         """Write down what a run, which made one call beyond `before`, came to."""
-        tables, root = self.tables, s == 0
+        tables, root, step = self.tables, s == 0, int(s > 0)
         made = [event for event in run.events if isinstance(event, Entry)]
         context = sum((entry.cost for entry in made), before.context)
         answering = Cost() if run.output_entry is None else run.output_entry.cost
@@ -187,6 +188,8 @@ class _Filling:
                 context += Cost(*fault.charged)
             elif fault.phase == "decode":
                 answering += Cost(*fault.charged)
+            elif fault.phase == "probe" and fault.step == step and fault.action in self.measured:
+                _put(tables, f"probe.{fault.action}.", (j, s), Cost(*fault.charged))
         failed = before.failed
         if not root and not made:
             failed |= {self.of.actions[int(self.of.layout.last[s])].name}
@@ -198,7 +201,7 @@ class _Filling:
         _put(tables, "", (j, s), context + answering)
         self._output(j, s, run)
         for event in run.measured:
-            if event.step == (0 if root else 1):
+            if event.step == step:
                 self._probe(j, s, event)
         place = _Place(run.workspace, context, failed)
         tables["allowed"][j, s] = self._allowed(run.problem, s, place)
@@ -228,8 +231,15 @@ class _Filling:
     def _probe(self, j: int, s: int, event: Measured) -> None:
         if event.name not in self.measured:
             return  # one that the executor was given for itself
+        number = isinstance(event.held, (int, float))
+        if number != (f"probe.{event.name}" in self.tables):
+            now, before = ("a number", "arrays") if number else ("an array", "numbers")
+            raise TreeError(
+                f"the probe {event.name} measured {now}, and {before} before or by its `writes`: it needs one"
+                " of them"
+            )
         _put(self.tables, f"probe.{event.name}.", (j, s), event.cost)
-        if f"probe.{event.name}" in self.tables:
+        if number:
             self.tables[f"probe.{event.name}"][j, s] = float(event.held)
         else:
             from unroller.arrays import to_numpy
@@ -273,11 +283,17 @@ class _Filling:
         """(c, D, F), or (c, D, S, F) where the context matters; NaN where there is none."""
         c, draws, states = len(self.problems), self.of.draws, self.shape[1]
         width = next(iter(held.values())).size
+        if any(array.size != width for array in held.values()):
+            raise TreeError(several_sizes(probe.name))
         found = np.full((c * draws, 1 if probe.problem_only else states, width), np.nan, np.float32)
         for (j, s), array in held.items():
             if s < found.shape[1]:
                 found[j, s] = array.ravel()
         return found.reshape((c, draws, width) if probe.problem_only else (c, draws, states, width))
+
+
+def several_sizes(probe: str) -> str:
+    return f"the probe {probe} measured arrays of different sizes: it needs one size"
 
 
 def cost_tables(prefix: str, shape: tuple[int, ...]) -> dict[str, Array]:

@@ -60,7 +60,8 @@ class DecoderMade(msgspec.Struct, frozen=True):
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """All that decides what a tree holds. problems: n of them, their digest, and where they are from;
-    chunk: problems that are worked on together, and done again together after a kill."""
+    chunk: problems that are worked on together, and done again together after a kill; scorer_version,
+    hard_version: what the two scorers are made of, None in trees of before it was written down."""
 
     format: int = VERSION
     unroller: str
@@ -79,6 +80,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     probes: list[ProbeMade]
     chunk: int
     licence: str
+    scorer_version: str | None = None
+    hard_version: str | None = None
 
     @property
     def layout(self) -> Layout:
@@ -139,6 +142,9 @@ def about(plugin: Any) -> str:
     return " ".join((getattr(plugin, "__doc__", None) or "").split("\n\n")[0].split())
 
 
-def differing(a: Recipe, b: Recipe) -> list[str]:
-    """The names of the fields in which two recipes differ."""
-    return [f for f in Recipe.__struct_fields__ if getattr(a, f) != getattr(b, f)]
+def differing(a: Recipe, kept: Recipe) -> list[str]:
+    """The names of the fields in which a recipe differs from one that is kept; versions that the kept one
+    does not tell, being older, may be any."""
+    different = [f for f in Recipe.__struct_fields__ if getattr(a, f) != getattr(kept, f)]
+    told = [f for f in different if not (f.endswith("_version") and getattr(kept, f) is None)]
+    return list(dict.fromkeys(f.removesuffix("_version") for f in told))

@@ -68,6 +68,7 @@ class Seen:
         if self.budget.seconds is not None:
             raise TreeError("a tree knows no clock: give a budget of calls, tokens, price or steps")
         self.limits = {task.task: left_of(self.budget, Cost(*task.most)) for task in tree.recipe.tasks}
+        self.alone = {probe.name for probe in tree.recipe.probes if probe.problem_only}
         self.probe_most = {probe.name: Cost(*probe.most) for probe in tree.recipe.probes}
         self.most = [Cost(*action.most) for action in tree.recipe.actions]
         self.limited = any(
@@ -117,22 +118,36 @@ class Seen:
             tuple(tree.allowed[i, draw, 0].tolist()),
         )
 
-    def measured(self, i: int, draw: int, s: int, left: Left) -> tuple[Any, Cost]:
+    def measured(
+        self, i: int, draw: int, s: int, left: Left, settled: dict[str, Any] | None = None
+    ) -> tuple[Any, Cost]:
         """What the policy's probes say there, and what they are charged; None for one that could not be
-        measured, or that what is left does not afford."""
+        measured, or that what is left does not afford.
+
+        settled: by name, what earlier steps of the same run leave nothing to ask about, and is neither
+        reserved for nor charged again: what a probe of the problem alone said, None for one that failed. It
+        is added to."""
         if not self.probes:
             return NO_PROBES, Cost()
+        settled = {} if settled is None else settled
         found: dict[str, Any] = {}
         total = Cost()
         for name in self.probes:
-            value = np.asarray(self.tree.probes[name][i, draw, s])
-            found[name] = None
-            if bool(np.isnan(value).all()) or not left.affords(self.probe_most[name]):
+            found[name] = settled.get(name)
+            if name in settled or not left.affords(self.probe_most[name]):
                 continue
-            found[name] = float(value) if value.ndim == 0 else value.copy()
-            left = left.less(self.probe_most[name])
-            calls, tokens, price = self.tree.probe_cost[name][i, draw, s].tolist()
-            total += Cost(int(calls), int(tokens), price)
+            value = np.asarray(self.tree.probes[name][i, draw, s])
+            there = not bool(np.isnan(value).all())
+            if there:
+                found[name] = float(value) if value.ndim == 0 else value.copy()
+            if name in self.alone or not there:
+                settled[name] = found[name]
+            at = 0 if name in self.alone else s
+            calls, tokens, price = self.tree.probe_cost[name][i, draw, at].tolist()
+            cost = Cost(int(calls), int(tokens), price)
+            if there or cost != Cost():  # one that failed is charged what it said before it did
+                left = left.less(self.probe_most[name])
+                total += cost
         return Probes(**found), total
 
     def workspace(self, i: int, draw: int, s: int) -> Workspace:

@@ -8,9 +8,10 @@ import pytest
 
 from planners import tree
 from planners.tree import TreeError, Within
+from policies import LearnedPolicy
 from policies.random import RandomPolicy
 from unroller import STOP, Call, Decision, DepthMap, Executor, Problem, Text, policy
-from unroller.faults import PolicyError, ProblemError
+from unroller.faults import PolicyError, ProblemError, UnknownName
 from unroller.scorers import choice, soft_choice
 
 sys.path.append(str(Path(__file__).parent))
@@ -263,6 +264,33 @@ def test_distributions_that_are_none_are_refused(quiz_tree, decided, said):
 def test_what_a_tree_does_not_hold_is_said(quiz_tree, which, error, said):
     with pytest.raises(error, match=said):
         tree.evaluate(quiz_tree, which)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"problems": []}, "at least one"),
+        ({"problems": [99]}, "no problem 99: the tree has numbers 0 to 11"),
+        ({"problems": [-1]}, "no problem -1"),
+        ({"problems": [1, 1]}, "there twice"),
+        ({"resamples": 0}, "takes 1 or more"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(quiz_tree, options, said):
+    with pytest.raises(TreeError, match=said):
+        tree.evaluate(quiz_tree, ["hint"], **options)
+
+
+def test_a_policy_is_given_by_name_or_folder_as_to_an_executor(quiz_tree, tmp_path):
+    by_name = tree.evaluate(quiz_tree, "random", resamples=10)
+    assert by_name.scores.tolist() == tree.evaluate(quiz_tree, RandomPolicy(), resamples=10).scores.tolist()
+    saved = LearnedPolicy(observation=tree.observation_of(quiz_tree, probes=[]), hidden=(4,))
+    saved.save(tmp_path / "saved")
+    for folder in (tmp_path / "saved", str(tmp_path / "saved")):
+        found = tree.evaluate(quiz_tree, folder, resamples=10)
+        assert found.scores == pytest.approx(tree.evaluate(quiz_tree, saved, resamples=10).scores)
+    with pytest.raises(UnknownName, match="no policy is called 'unheard_of'"):
+        tree.evaluate(quiz_tree, "unheard_of")
 
 
 def test_it_says_n_and_an_interval(quiz_tree):

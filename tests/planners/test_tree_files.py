@@ -15,7 +15,7 @@ import pytest
 
 from planners import tree
 from planners.tree import TreeError, Within
-from unroller import STOP, Problem, Text, policy
+from unroller import STOP, Executor, Problem, Text, policy
 from unroller.faults import ContractError, ProblemError, UnknownName
 from unroller.scorers import soft_choice
 
@@ -136,6 +136,39 @@ def test_a_folder_with_another_tree_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TreeError, match="something else"):
         built(tmp_path / "file")
+
+
+def scoring(value):
+    def mine(problem, output):
+        return value
+
+    return mine
+
+
+def test_a_scorer_of_the_same_name_that_scores_otherwise_makes_another_tree(tmp_path):
+    options = {"actions": ["hint"], "probes": [], "chunk": 4}
+
+    def killed(what, done, total):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        built(tmp_path / "t", scorer=scoring(0.25), tell=killed, **options)
+    with pytest.raises(TreeError, match=r"another tree \(it differs in scorer\)"):
+        built(tmp_path / "t", scorer=scoring(0.75), **options)
+    under_way = tmp_path / "t" / "building.json"
+    held = json.loads(under_way.read_text())
+    assert held.pop("scorer_version") and held.pop("hard_version") is None
+    under_way.write_text(json.dumps(held))  # as trees of before say it
+    assert (built(tmp_path / "t", scorer=scoring(0.25), **options).score == 0.25).all()
+
+
+def test_a_folder_with_a_tree_of_other_actions_is_left_alone(tmp_path):
+    built(tmp_path / "t")
+    ex = Executor(backend=[], primitives=[toys.hint, toys.picture], decoders=[toys.quiz], policy=[])
+    said = "another tree .it has the actions dice, stumble, .* name another folder"
+    with pytest.raises(TreeError, match=said):
+        built(tmp_path / "t", ex=ex, actions=None)
 
 
 def spoilt(folder, name, change):

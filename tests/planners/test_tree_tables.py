@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from planners import tree
+from planners.tree import TreeError, Within
 from policies import LearnedPolicy, Price, RandomPolicy
 from policies.observation import Observation, ProblemFeatures
+from unroller import STOP, Cost, Text, policy, probe
 from unroller.decide import Decision
-from unroller.faults import PolicyError
+from unroller.faults import InputError, PolicyError
 
 sys.path.append(str(Path(__file__).parent))
 import tree_toys as toys
@@ -222,3 +224,104 @@ def test_what_the_tree_does_not_hold(toy):
         toy.table(seen_of(toy.actions), budget={"seconds": 1})
     assert tree.observation_of(toy).types == tuple(t for t in Observation(()).types if t != "DepthMap")
     assert dict(tree.observation_of(toy).problem.probes) == {"sureness": 1, "kind_of": 2, "words_said": 2}
+
+
+# ------------------------------------------------------------------ probes, measured once or not at all
+
+
+@probe(reads=("question",), cost=Cost(model_calls=1))
+def length(view):
+    """Of the problem alone."""
+    return float(len(view.question))
+
+
+@probe(reads=("question",), writes=np.ndarray, cost=Cost(model_calls=1))
+def lengths(view):
+    """Of the problem alone, as an array."""
+    return np.array([len(view.question), len(view.question.split())], np.float32)
+
+
+@probe(reads=("metadata",), writes=np.ndarray, cost=Cost(model_calls=1))
+def patchy(view):
+    """Fails on every other problem, the first among them, after charging for it."""
+    view.charge(model_calls=1)
+    if view.metadata["number"] % 2 == 0:
+        raise InputError("nothing to measure")
+    return np.ones(3, np.float32)
+
+
+@probe(reads=("metadata", Text), cost=Cost(model_calls=1))
+def brittle(view):
+    """Fails for some once something was said, and is not asked again in that run."""
+    view.charge(model_calls=1)
+    if view.metadata["number"] % 3 == len(view.all(Text)):
+        raise InputError("lost count")
+    return float(len(view.all(Text)))
+
+
+def going_on(*names):
+    """Calls what is allowed, in turn, and notes what the probes said."""
+    noted = []
+
+    @policy(probes=names)
+    def on(state):
+        noted.append([np.asarray(-1.0 if (v := vars(state.probe)[n]) is None else v).tolist() for n in names])
+        return state.allowed[0] if state.allowed else STOP
+
+    return on, noted
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    ex = toys.executor(probes=[length, lengths, patchy, brittle])
+    given = [length, lengths, patchy, brittle]
+    folder = tmp_path_factory.mktemp("probed") / "t"
+    return ex, toys.built(folder, n=6, ex=ex, draws=1, actions=["hint", "dice"], probes=given, chunk=2)
+
+
+@pytest.mark.parametrize("calls", [None, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize(
+    "names",
+    [("length",), ("lengths",), ("patchy",), ("brittle",), ("patchy", "lengths", "brittle", "length")],
+)
+def test_probes_are_charged_and_kept_as_in_a_live_run(probed, names, calls):
+    ex, found = probed
+    budget = None if calls is None else {"model_calls": calls}
+    on, noted = going_on(*names)
+    table = found.table(tree.observation_of(found, probes=names), budget=budget)
+    for i, asked in enumerate(toys.problems(6)):
+        run = ex.extend(policy=Within(on, found), budget=budget).run(asked)
+        live, noted[:] = list(noted), []
+        came = tree.evaluate(found, on, problems=[i], budget=budget, resamples=1)
+        said, noted[:] = list(noted), []
+        assert said == live
+        assert came.charges[0, 0] == run.cost.model_calls
+        path = tuple(call.action for made in run.decisions for call in made.calls)
+        assert table.cost[i, table.states.index(path)] == run.cost.model_calls
+
+
+def test_what_is_of_the_problem_alone_is_the_same_in_all_of_its_states(probed):
+    _, found = probed
+    assert (found.probes["length"] == found.probes["length"][:, :, :1]).all()
+    assert np.isnan(found.probes["patchy"][::2]).all() and (found.probes["patchy"][1::2] == 1).all()
+
+
+@probe(reads=("metadata",), writes=np.ndarray)
+def growing(view):
+    """Of no one size."""
+    return np.zeros(2 + view.metadata["number"], np.float32)
+
+
+@probe(reads=("metadata",), writes=np.ndarray)
+def fickle(view):
+    """An array, and then a number."""
+    return 1.0 if view.metadata["number"] else np.zeros(2, np.float32)
+
+
+@pytest.mark.parametrize("chunk", [1, 64])
+@pytest.mark.parametrize(
+    ("wrong", "said"), [(growing, "different sizes"), (fickle, "fickle measured a number")]
+)
+def test_probes_of_no_one_shape_are_said(tmp_path, wrong, said, chunk):
+    with pytest.raises(TreeError, match=said):
+        toys.built(tmp_path / "t", n=3, probes=[wrong], chunk=chunk)
