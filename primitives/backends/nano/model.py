@@ -10,14 +10,13 @@ from that the views. `nano_omni.reader` remembers all of it, so nothing is writt
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
 from primitives.backends.checkpoints import imported, torch_device
+from primitives.backends.nano import settings
 from primitives.backends.nano import weights as files
 from primitives.backends.nano.draws import DRAWS, GUIDANCE, IMAGE_GUIDANCE, STEPS, Draws, teach
 from primitives.backends.nano.prompts import (
@@ -29,6 +28,7 @@ from primitives.backends.nano.prompts import (
     photos_of,
     seen_of,
 )
+from primitives.backends.nano.refusals import unknown
 from unroller.arrays import Array, to_numpy
 from unroller.capabilities import (
     AnswerScorer,
@@ -44,7 +44,7 @@ from unroller.capabilities import (
     VisualTokenizer,
 )
 from unroller.cost import Reading
-from unroller.faults import InputError, PluginError
+from unroller.faults import InputError
 from unroller.values import CameraPose, Image, Latents, NovelViews, VisualTokens
 
 T = TypeVar("T")
@@ -52,36 +52,11 @@ KINDS = ("think", "think_long", "caption", "depth_caption")
 """The kinds of text it writes."""
 
 
-def _check(steps: Any, guidance: Any, image_guidance: Any, max_bytes: Any, refuse: Any, weights: Any) -> None:
-    """Raises PluginError for settings that are none, whatever their type."""
-    for name, given, least in (("steps", steps, 1), ("max_bytes", max_bytes, 0)):
-        if not (_is_a(Integral, given) and given >= least):
-            raise PluginError(f"{name}={given!r}: give a whole number, {least} or more")
-    scales = {} if guidance is None else {"guidance": guidance}
-    for name, given in (scales | {"image_guidance": image_guidance}).items():
-        if not (_is_a(Real, given) and 0 <= given < 100):  # nor is NaN
-            raise PluginError(f"{name}={given!r}: give a number, 0 or more and below 100, or leave it out")
-    if not isinstance(refuse, bool):
-        raise PluginError(f"refuse={refuse!r}: give true or false")
-    if not (weights is None or isinstance(weights, (str, os.PathLike))):
-        raise PluginError(f"weights={weights!r}: give the folder that holds them")
-
-
-def _is_a(kind: type[Any], given: Any) -> bool:
-    """Of numbers; True and False are none."""
-    return isinstance(given, kind) and not isinstance(given, bool)
-
-
 def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
     """Weights draw what they were taught to."""
     of_all = AnswerScorer, FeatureExtractor, PoseEstimator, TextGenerator, ViewSynthesizer, VisualTokenizer
     drawn = files.drawing(weights)
     return (*of_all, *(capability for capability, task in DRAWS.items() if task in drawn))
-
-
-SHOWN = 0.3
-"""The probability of an object, in any patch of photo 1, from which that photo shows it: of 1,763 objects
-that are there, large or small, half have more, of 908 that are not 1, of 475 that were asked about none."""
 
 
 class Nano(Draws):
@@ -113,10 +88,10 @@ class Nano(Draws):
         guidance: float | None = None,
         image_guidance: float = IMAGE_GUIDANCE,
     ) -> None:
-        _check(steps, guidance, image_guidance, max_bytes, refuse, weights)
+        settings.check(steps, guidance, image_guidance, max_bytes, refuse, weights)
         if str(device) != "cpu":  # which every machine has: nothing heavy is imported to know it
             torch_device(str(device))
-        self._folder = None if weights is None else Path(os.path.expanduser(weights))
+        self._folder = None if weights is None else Path(weights).expanduser()
         if self._folder is not None:
             files.check(self._folder)
         self.provides = _provided(self._folder)
@@ -452,7 +427,7 @@ class Nano(Draws):
         photos = self.reader.look([one.photos for one in asked]) if asked else []
         known: list[int] = []
         for k, (one, node) in enumerate(zip(asked, photos, strict=True)):
-            why = self._unknown(one, node.look) if self.refuse else None
+            why = unknown(one, node.look, self._loaded.familiar) if self.refuse else None
             if why is None:
                 known.append(k)
             else:
@@ -463,34 +438,6 @@ class Nano(Draws):
             for i, outcome in zip(of, results, strict=True):
                 outcomes[i] = outcome
         return outcomes
-
-    def _unknown(self, asked: Asked, look: Any) -> str | None:
-        """Why the model does not know what it is shown or asked about, if so."""
-        from nano_omni.vocabulary import OBJECT_0, OBJECTS
-
-        familiar = self._loaded.familiar
-        if familiar.is_strange(look):
-            far = float(familiar.distance(look.feature).max())
-            return (
-                f"these photos are not like the rooms the nano model was trained on (distance {far:.0f},"
-                f" familiar up to {familiar.strange:.0f}): choose a backend made for photographs with"
-                " --backend; `unroller primitives` lists what each provides"
-            )
-        objects = [word - OBJECT_0 for word in asked.question if 0 <= word - OBJECT_0 < len(OBJECTS)]
-        for k in objects:
-            if float(look.seen[k + 1]) < familiar.seen:
-                likely = look.seen[1:].argsort(descending=True)[:6].tolist()
-                there = ", ".join(f"the {OBJECTS[i]}" for i in likely if look.seen[i + 1] > 0.5)
-                return (
-                    f"the nano model sees no {OBJECTS[k]} in these photos; it sees"
-                    f" {there or 'nothing it is sure of'}: ask about those"
-                )
-        if asked.form == 1 and float(look.shown[0, objects[-1] + 1]) > SHOWN:
-            return (
-                f"photo 1 shows the {OBJECTS[objects[-1]]} itself: the nano model was taught to say where"
-                " something is that only photo 2 shows"
-            )
-        return None
 
     def _read(self, asked: list[Asked], photos: list[Any]) -> list[Any]:
         """The nodes at which prompts end."""
