@@ -124,9 +124,10 @@ class _Asked:
         if not self.cost_weight:
             return score
         cost = self.tree.cost[i, d, s].copy()
-        for at in one.states[: len(one.decisions)]:
+        for step, at in enumerate(one.states[: len(one.decisions)]):
             for name in self.seen.probes:
-                cost += self.tree.probe_cost[name][i, d, at]
+                if not (step and name in self.seen.alone):  # of the problem alone: measured once
+                    cost += self.tree.probe_cost[name][i, d, at]
         return score - self.cost_weight * float(price_of(cost, self.price))
 
     def _weights(self, one: Unrolling, asked: list[Probabilities]) -> Array:
