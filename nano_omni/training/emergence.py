@@ -72,7 +72,8 @@ def compare(right: Mapping[tuple[str, str], Mapping[Form, Tensor]]) -> dict[str,
         cells = table.setdefault(name, {}).setdefault(row, {})
         beside = ["direct", *(other for run, other in right if run == name and is_part(other, row))]
         for form, some in by_form.items():
-            cell = cells[str(form)] = {"accuracy": 100 * some.float().mean().item()}
+            cell: dict[str, Any] = {"accuracy": 100 * some.float().mean().item()}
+            cells[str(form)] = cell
             if row in HELD_OUT[name]:
                 cell["gain"] = {other: gain(some, right[name, other][form]) for other in beside}
     return table
