@@ -8,33 +8,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny.chat_tools import TOOL_TURNS, chat_model, chat_words, taught
+from tiny.chat_tools import TOOL_TURNS, chat_model, chat_words, conversation, taught
 from tiny.quiz import executor, hint, mumble, problems, stumble
 
-from policies.agents import Bench, blocks
+from policies.agents import Bench
 from policies.agents.conversation import Written, calls_in, carry_out, converse
 from unroller.faults import PolicyError
-
-
-def talk(bench, number, name):
-    """A conversation in which one tool is called, or none."""
-    rollout = bench.open(number)
-    said = [
-        {"role": "system", "content": bench.told},
-        {"role": "user", "content": blocks(rollout.opening(), images=False)},
-    ]
-    if name:
-        call = {"type": "function", "function": {"name": name, "arguments": {}}}
-        said.append({"role": "assistant", "content": "", "tool_calls": [call]})
-        said.append({"role": "tool", "name": name, "content": blocks(rollout.call(name), images=False)})
-    return [*said, {"role": "assistant", "content": "done"}]
 
 
 @pytest.fixture(scope="module")
 def chat():
     """A bench, and a tiny model that was taught to ask for a hint and then to stop."""
     bench = Bench(executor(hint, mumble), problems(4), cost_weight=0.05)
-    talks = [talk(bench, i, "hint") for i in range(2)]
+    talks = [conversation(bench, i, "hint") for i in range(2)]
     texts = [message["content"] for said in talks for message in said]
     words = chat_words(TOOL_TURNS, texts, [])
     words.add_tokens(['\n{"name": "hint", "arguments": {}}\n', '\n{"arguments": {}, "name": "hint"}\n'])

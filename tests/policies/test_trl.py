@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny.chat_tools import chat_model, chat_words, seeing, taught
+from tiny.chat_tools import chat_model, chat_words, conversation, seeing, taught
 from tiny.quiz import executor, hint, mumble, problems, sketch, view
 
-from policies.agents import Bench, blocks
+from policies.agents import Bench
 from policies.agents.trl import dataset, environment
 from unroller.faults import NotAllowed, PolicyError, ProblemError
 
@@ -20,20 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of TRL and transformers abo
 
 def tools_in(kind):
     return [getattr(kind(), tool.name) for tool in kind._bench.tools]
-
-
-def conversation(bench, number, name, ending="done"):
-    """What an agent would say that calls one tool, or none, and then no more."""
-    rollout = bench.open(number)
-    said = [
-        {"role": "system", "content": bench.told},
-        {"role": "user", "content": blocks(rollout.opening(), images=False)},
-    ]
-    if name:
-        call = {"type": "function", "function": {"name": name, "arguments": {}}}
-        said.append({"role": "assistant", "content": "", "tool_calls": [call]})
-        said.append({"role": "tool", "name": name, "content": blocks(rollout.call(name), images=False)})
-    return [*said, {"role": "assistant", "content": ending}]
 
 
 def chat(bench, names, steps=60):

@@ -12,29 +12,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny.chat_tools import TOOL_TURNS, chat_model, chat_words, taught
+from tiny.chat_tools import TOOL_TURNS, chat_model, chat_words, conversation, taught
 from tiny.quiz import executor, hint, mumble, problems
 
-from policies.agents import Bench, blocks
+from policies.agents import Bench
 
 pytest.importorskip("verl.experimental.agent_loop.agent_loop", exc_type=ImportError)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of verl about its dependencies
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 GROUP = 16
-
-
-def conversation(bench, number, name):
-    rollout = bench.open(number)
-    said = [
-        {"role": "system", "content": bench.told},
-        {"role": "user", "content": blocks(rollout.opening(), images=False)},
-    ]
-    if name:
-        call = {"type": "function", "function": {"name": name, "arguments": {}}}
-        said.append({"role": "assistant", "content": "", "tool_calls": [call]})
-        said.append({"role": "tool", "name": name, "content": blocks(rollout.call(name), images=False)})
-    return [*said, {"role": "assistant", "content": "done"}]
 
 
 class Server:

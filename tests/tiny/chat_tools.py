@@ -4,6 +4,8 @@ takes a large model many tokens is one here: a whole call, an empty thought."""
 
 import torch
 
+from policies.agents import blocks
+
 MARKS = {"turn": "<|im_start|>", "end": "<|im_end|>", "call": "<tool_call>", "called": "</tool_call>"}
 MARKS |= {"told": "<tool_response>", "after": "</tool_response>", "think": "<think>", "thought": "</think>"}
 
@@ -16,6 +18,20 @@ TOOL_TURNS = (
     "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """A chat of our own with tools, for what needs no TRL."""
+
+
+def conversation(bench, number, name):
+    """What an agent would say that calls one tool, or none, and then no more."""
+    rollout = bench.open(number)
+    said = [
+        {"role": "system", "content": bench.told},
+        {"role": "user", "content": blocks(rollout.opening(), images=False)},
+    ]
+    if name:
+        call = {"type": "function", "function": {"name": name, "arguments": {}}}
+        said.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        said.append({"role": "tool", "name": name, "content": blocks(rollout.call(name), images=False)})
+    return [*said, {"role": "assistant", "content": "done"}]
 
 
 def chat_words(template, texts, calls):
