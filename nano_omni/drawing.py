@@ -26,7 +26,7 @@ from .autoencoder import Autoencoder, autoencoder
 from .flow import Guidance, guided, sample
 from .latents import NUMBERS, TOKENS, whole
 from .model import NanoOmni, Past
-from .reader import Node
+from .nodes import Node
 from .world.randomness import uniform
 
 CHUNK = 256  # samples at a time

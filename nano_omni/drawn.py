@@ -11,8 +11,9 @@ from torch import Tensor
 
 from . import plans
 from .drawing import Sampling, draw, seen
+from .nodes import Node
 from .pictures import Pictures
-from .reader import Node, Reader
+from .reader import Reader
 from .vocabulary import INDEX, nearest
 
 ROWS = (

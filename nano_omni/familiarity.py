@@ -28,7 +28,8 @@ from torch import Tensor
 from .data import rooms, split_seeds
 from .model import NanoOmni
 from .model import load as load_model
-from .reader import Look, Reader
+from .nodes import Look
+from .reader import Reader
 from .world.camera import intrinsics
 from .world.questions.chains import chain
 from .world.render import render, to_uint8

@@ -5,7 +5,7 @@ holds the keys and values of its own segment, and is found again by the digest o
 many questions share their photos, many contexts their question, and what the model has written is there
 already when it is read back as context. `prefilled`, `reused` and `written` count the tokens.
 
-Chains of the same shape are worked on as one batch. Random choices are keyed by (seed, position), so what
+Chains of about one length are worked on as one batch. Random choices are keyed by (seed, position), so what
 a sample writes does not depend on its batch mates.
 """
 
@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from xxhash import xxh3_128_digest
 
 from .language import LATENTS
 from .masks import attention_mask, photo_segments, positions
-from .model import Grammar, NanoOmni, Past, allowed, causal_mask
+from .model import Grammar, NanoOmni, allowed, causal_mask
+from .nodes import Batch, Look, Node, apart, batches
 from .vocabulary import INDEX, WRITABLE
 from .world.randomness import uniform
 
@@ -29,42 +31,6 @@ Given = Sequence[int] | Tensor
 """Words, or hidden states (n, d)."""
 
 SETTLED = 4096  # of what is written for certain, so many are remembered
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """What a model sees of V photos before it is asked: shown (V, C), the highest probability of each class
-    of patch (0: the room, then vocabulary.OBJECTS) in any patch of each; feature (V, d), mean of its patch
-    features."""
-
-    shown: Tensor
-    feature: Tensor
-
-    @property
-    def seen(self) -> Tensor:
-        """(C,), in any photo."""
-        return self.shown.amax(0)
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """A segment that was read, after those of `parent`: kept (layers, 2, H, T, D) keys and values."""
-
-    key: bytes
-    parent: Node | None
-    kept: Tensor
-    position: int  # of the word that comes next
-    look: Look | None  # None: no photos
-
-    @property
-    def chain(self) -> list[Node]:
-        """From the photos on."""
-        nodes: list[Node] = []
-        node: Node | None = self
-        while node is not None:
-            nodes.append(node)
-            node = node.parent
-        return nodes[::-1]
 
 
 @dataclass(frozen=True)
@@ -111,7 +77,7 @@ class Reader:
         self.prefilled += len(keys) * len(place)
         return [
             Node(key, None, kept, int(place[-1]) + 1, Look(most[i], features[i]))
-            for i, (key, kept) in enumerate(zip(keys, _apart(past), strict=True))
+            for i, (key, kept) in enumerate(zip(keys, apart(past, [len(place)] * len(keys)), strict=True))
         ]
 
     @torch.no_grad()
@@ -120,13 +86,13 @@ class Reader:
         keys = [xxh3_128_digest(b"words" + _bytes(words)) for words in given]
         nodes = self._known(keys)
         fresh = {key: words for key, words in zip(keys, given, strict=True) if key not in nodes}
-        for count in dict.fromkeys(map(len, fresh.values())):
-            some = {key: words for key, words in fresh.items() if len(words) == count}
-            x = torch.stack([self._embedded(words) for words in some.values()])  # (B, n, d)
-            place = torch.arange(count, device=x.device)
-            past = self.model.run(x, place, causal_mask(0, count, x.device))[1]
-            self.prefilled += len(some) * count
-            for key, kept in zip(some, _apart(past), strict=True):
+        if fresh:
+            x = pad_sequence([self._embedded(words) for words in fresh.values()], batch_first=True)
+            most, counts = x.shape[1], [len(words) for words in fresh.values()]
+            place = torch.arange(most, device=x.device)
+            past = self.model.run(x, place, causal_mask(0, most, x.device))[1]
+            self.prefilled += sum(counts)
+            for key, kept, count in zip(fresh, apart(past, counts), counts, strict=True):
                 nodes[key] = self._keep(Node(key, None, kept, count, None))
         return [nodes[key] for key in keys]
 
@@ -139,15 +105,15 @@ class Reader:
         for key, node, said in zip(keys, nodes, given, strict=True):
             if key not in known:
                 fresh.setdefault(key, (node, said))
-        for group in _alike([(node, len(said)) for node, said in fresh.values()]):
-            some = [list(fresh.items())[i] for i in group]
-            embedded = torch.stack([self._embedded(said) for _, (_, said) in some])  # (B, n, d)
-            starts = [node for _, (node, _) in some]
-            _, past = self._run(embedded, starts, _together(starts))
-            count = embedded.shape[1]
-            behind = past[0][0].shape[2] - count
-            self.prefilled += len(some) * count
-            for (key, (node, _)), kept in zip(some, _apart(past, behind), strict=True):
+        items = list(fresh.items())
+        for group in batches([(node, len(said)) for node, said in fresh.values()]):
+            some = [items[i] for i in group]
+            batch = Batch([node for _, (node, _) in some])
+            embedded = [self._embedded(said) for _, (_, said) in some]
+            batch.run(self.model, pad_sequence(embedded, batch_first=True))  # (B, n, d)
+            counts = [len(said) for said in embedded]
+            self.prefilled += sum(counts)
+            for (key, (node, _)), kept, count in zip(some, batch.added(counts), counts, strict=True):
                 known[key] = self._keep(Node(key, node, kept, node.position + count, node.look))
         return [known[key] for key in keys]
 
@@ -164,18 +130,16 @@ class Reader:
         ]
         known = self._known(keys)
         fresh = {key: i for i, key in enumerate(keys) if key not in known}
-        for group in _alike([(nodes[i], 0) for i in fresh.values()]):
-            some = [list(fresh.items())[k] for k in group]
-            starts = [nodes[i] for _, i in some]
+        items = list(fresh.items())
+        for group in batches([(nodes[i], 0) for i in fresh.values()]):
+            some = [items[k] for k in group]
+            batch = Batch([nodes[i] for _, i in some])
             clean = torch.stack([latents[i] for _, i in some]).to(model.head.weight)  # (B, T, n)
-            past, count = _together(starts), clean.shape[1]
-            behind = past[0][0].shape[2]
             x = model.ends.embed(clean, clean.new_zeros(len(some))).tokens
-            place = torch.full((count,), starts[0].position, device=model.device)
-            drawn = torch.ones(count, dtype=torch.bool, device=model.device)
-            _, past = model.run(x.to(past[0][0].dtype), place, None, past, drawn)
+            count = clean.shape[1]
+            batch.run(model, x, generation=torch.ones(count, dtype=torch.bool, device=model.device))
             self.prefilled += len(some) * count
-            for (key, i), kept in zip(some, _apart(past, behind), strict=True):
+            for (key, i), kept in zip(some, batch.added([count] * len(some)), strict=True):
                 node = nodes[i]
                 known[key] = self._keep(Node(key, node, kept, node.position + 1, node.look))
         return [known[key] for key in keys]
@@ -191,9 +155,9 @@ class Reader:
         """What the model makes of LATENTS more words that say nothing: hidden states (LATENTS, d)."""
         silence = self._embedded([INDEX["<latent>"]] * LATENTS)
         found: dict[int, Tensor] = {}
-        for group in _alike([(node, 0) for node in nodes]):
+        for group in batches([(node, 0) for node in nodes]):
             some = [nodes[i] for i in group]
-            x, _ = self._run(silence.expand(len(some), -1, -1), some, _together(some))
+            x = Batch(some).run(self.model, silence.expand(len(some), -1, -1))
             self.written += len(some) * LATENTS
             found.update(zip(group, x.unbind(0), strict=True))
         return [found[i] for i in range(len(nodes))]
@@ -235,7 +199,7 @@ class Reader:
             most = len(grammar.words) + 1
         drawn = torch.tensor(seeds if seeds is not None else [0] * len(nodes), device=self.model.device)
         found: dict[int, Written] = {}
-        for group in _alike([(node, 0) for node in nodes]):
+        for group in batches([(node, 0) for node in nodes]):
             some = [nodes[i] for i in group]
             tags = tuple(opening), INDEX[closing]
             written = self._write(some, tags, most, temperature, drawn[group], grammar)
@@ -252,15 +216,15 @@ class Reader:
         grammar: Grammar | None,
     ) -> list[Written]:
         opening, closing = tags
-        model, past = self.model, _together(nodes)
-        behind = past[0][0].shape[2]
+        model, batch = self.model, Batch(nodes)
+        places = [node.position for node in nodes]
         new = torch.tensor(opening, device=model.device).expand(len(nodes), -1)
         words, total = new[:, :0], torch.zeros(len(nodes), device=model.device)
         done = torch.zeros(len(nodes), dtype=torch.bool, device=model.device)
         free = _only((*WRITABLE, closing), total.new_empty(model.config.vocabulary))
         while True:
             already = len(opening) - 1 + words.shape[1] if words.shape[1] else 0
-            x, past = self._run(model.embed(new), nodes, past, already)
+            x = batch.run(model, model.embed(new), already)
             if bool(done.all()):  # the closing word has been read, too
                 break
             logits = model.head(x[:, -1]).float()
@@ -271,57 +235,48 @@ class Reader:
             if words.shape[1] + 1 >= most:
                 new = torch.full_like(new, closing)
             else:
-                noise = self._noise(seeds, nodes[0].position + words.shape[1], temperature)
+                noise = self._noise(seeds, [place + words.shape[1] for place in places], temperature)
                 new = (logits / (temperature or 1.0) + noise).argmax(-1, keepdim=True)
             said = logits.log_softmax(-1).gather(1, new)[:, 0]
             total = total + said.masked_fill(done, 0.0)
             words = torch.cat([words, new], 1)
             done = done | (new[:, 0] == closing)
         ends = (words == closing).int().argmax(1) + 1  # (B,)
+        counts = [len(opening) + end for end in ends.tolist()]
         results: list[Written] = []
-        for node, said, end, p, kept in zip(
-            nodes, words.tolist(), ends.tolist(), total.tolist(), _apart(past, behind), strict=True
+        for node, said, count, p, kept in zip(
+            nodes, words.tolist(), counts, total.tolist(), batch.added(counts), strict=True
         ):
-            own = tuple(said[:end])
-            self.written += end
-            long = len(opening) + end
-            node = Node(
-                _continued(node, (*opening, *own)),
-                node,
-                kept[..., :long, :].clone() if end < len(said) else kept,
-                node.position + long,
-                node.look,
-            )
-            results.append(Written(self._keep(node), own, p))
+            own = tuple(said[: count - len(opening)])
+            self.written += len(own)
+            key = _continued(node, (*opening, *own))
+            after = Node(key, node, kept, node.position + count, node.look)
+            results.append(Written(self._keep(after), own, p))
         return results
 
-    def _noise(self, seeds: Tensor, position: int, temperature: float) -> Tensor | float:
+    def _noise(self, seeds: Tensor, positions: Sequence[int], temperature: float) -> Tensor | float:
+        """(B, vocabulary)."""
         if temperature <= 0:
             return 0.0
-        u = uniform(seeds, f"write.{position}", self.model.config.vocabulary, 1e-6, 1.0)
+        u = torch.empty(len(seeds), self.model.config.vocabulary, device=seeds.device)
+        where = torch.tensor(positions, device=seeds.device)
+        for position in set(positions):
+            here = where == position
+            u[here] = uniform(seeds[here], f"write.{position}", u.shape[1], 1e-6, 1.0)
         return -(-u.log()).log()  # Gumbel: the largest is a draw
 
     @torch.no_grad()
     def answer(self, nodes: Sequence[Node], choices: Sequence[Sequence[int]]) -> list[Tensor]:
         """Log-probabilities (n,) of the words each sample may answer with, which sum to 1 among them."""
         said = {}
-        for group in _alike([(node, 0) for node in nodes]):
+        for group in batches([(node, 0) for node in nodes]):
             some = [nodes[i] for i in group]
             asked = self._embedded([INDEX["<answer>"]]).expand(len(some), -1, -1)
-            x, _ = self._run(asked, some, _together(some))
+            x = Batch(some).run(self.model, asked)
             self.prefilled += len(some)
             for i, logits in zip(group, self.model.head(x[:, -1]).float(), strict=True):
                 said[i] = logits[list(choices[i])].log_softmax(0)
         return [said[i] for i in range(len(nodes))]
-
-    def _run(
-        self, embedded: Tensor, nodes: Sequence[Node], past: Past, already: int = 0
-    ) -> tuple[Tensor, Past]:
-        """Embeddings (B, n, d) after a past, of which `already` words were written since the nodes."""
-        model, count = self.model, embedded.shape[1]
-        place = torch.arange(count, device=model.device) + nodes[0].position + already
-        mask = causal_mask(past[0][0].shape[2], count, model.device) if count > 1 else None
-        return model.run(embedded.to(past[0][0].dtype), place, mask, past)
 
     def _known(self, keys: Sequence[bytes]) -> dict[bytes, Node]:
         """Those of them that were read before."""
@@ -358,26 +313,3 @@ def _continued(node: Node, given: Given) -> bytes:
 
 def _bytes(words: Sequence[int]) -> bytes:
     return b"".join(word.to_bytes(4, "little") for word in words)
-
-
-def _alike(things: Sequence[tuple[Node, int]]) -> list[list[int]]:
-    """Which of (node, number of words to come) have the same shape and positions throughout."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, (node, count) in enumerate(things):
-        shape = (count, node.position, *(link.kept.shape[3] for link in node.chain))
-        groups.setdefault(shape, []).append(i)
-    return list(groups.values())
-
-
-def _together(nodes: Sequence[Node]) -> Past:
-    """The pasts of chains of one shape as a batch: per layer keys and values (B, H, S, D)."""
-    chains = [node.chain for node in nodes]
-    parts = [torch.stack([chain[k].kept for chain in chains]) for k in range(len(chains[0]))]
-    whole = torch.cat(parts, 4) if len(parts) > 1 else parts[0]  # (B, layers, 2, H, S, D)
-    return tuple((layer[:, 0], layer[:, 1]) for layer in whole.unbind(1))
-
-
-def _apart(past: Past, behind: int = 0) -> list[Tensor]:
-    """A batch's keys and values from place `behind` on, a tensor (layers, 2, H, T, D) a sample."""
-    whole = torch.stack([torch.stack([k, v], 1) for k, v in past], 1)  # (B, layers, 2, H, S, D)
-    return [sample.contiguous() for sample in whole[..., behind:, :].unbind(0)]

@@ -15,6 +15,7 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer
@@ -134,6 +135,12 @@ def question_words(tokenizer: Tokenizer, text: str) -> tuple[Form, list[int]]:
     Raises QuestionError for text that is too long, holds tags or control characters, is of none of the
     FORMS or names what is no object.
     """
+    form, words = _question(tokenizer, text)
+    return form, list(words)
+
+
+@lru_cache(maxsize=4096)  # the same question is read again with every context
+def _question(tokenizer: Tokenizer, text: str) -> tuple[Form, tuple[int, ...]]:
     _check(text, LONGEST_QUESTION)
     if not text.strip():
         raise QuestionError(f"the question is empty.\n{_forms()}")
@@ -146,7 +153,7 @@ def question_words(tokenizer: Tokenizer, text: str) -> tuple[Form, list[int]]:
     if said[:1] == ["count"] and len(said) > 1:
         if said[1:] not in [[shape] for shape in SHAPES]:
             raise QuestionError(f'"{" ".join(said[1:])}" cannot be counted: {", ".join(SHAPES)} can.')
-        return "count", [INDEX[word] for word in said]
+        return "count", tuple(INDEX[word] for word in said)
     frame: list[str | int] = []
     names: list[str] = []
     for before, word in itertools.pairwise(["", *said]):
@@ -165,7 +172,7 @@ def question_words(tokenizer: Tokenizer, text: str) -> tuple[Form, list[int]]:
             raise QuestionError(_no_object(name))
         if names.count(name) > 1:
             raise QuestionError(f'"{name}" is named twice: the objects of a question must all differ.')
-    return form, [INDEX[part if isinstance(part, str) else names[part]] for part in frame]
+    return form, tuple(INDEX[part if isinstance(part, str) else names[part]] for part in frame)
 
 
 def encode_words(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -174,12 +181,17 @@ def encode_words(tokenizer: Tokenizer, text: str) -> list[int]:
     The inverse of `decode`, but for a colour followed by a shape, which are read as the one word they are
     everywhere in `language`. Not for a user's text: tags become tags.
     """
+    return list(_encoded(tokenizer, text))
+
+
+@lru_cache(maxsize=4096)  # as often as a context is read on
+def _encoded(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     _check(text, LONGEST_CONTEXT)
     said = _pieces(tokenizer, " ".join(text.split()))
     unknown = [word for word in said if word not in INDEX]
     if unknown:
         raise QuestionError(f"not in the model's own words: {_near(unknown, TOKENS)}")
-    return [INDEX[word] for word in said]
+    return tuple(INDEX[word] for word in said)
 
 
 def decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -164,7 +165,7 @@ def words_of(kind: str, said: str, tokenizer: Any) -> list[list[int]]:
 
     match kind:
         case "campose":
-            return [_pose(said)]
+            return [list(_pose(said))]
         case "caption":
             return [caption("caption", said, captions.CAPTION_LENGTH)]
         case "depth_caption":
@@ -177,7 +178,8 @@ def words_of(kind: str, said: str, tokenizer: Any) -> list[list[int]]:
             return [encode_words(tokenizer, f"<think>{said}</think>")]
 
 
-def _pose(said: str) -> list[int]:
+@lru_cache(maxsize=4096)  # as often as a pose is read on
+def _pose(said: str) -> tuple[int, ...]:
     import torch
 
     from nano_omni.language import pose_words
@@ -187,7 +189,7 @@ def _pose(said: str) -> list[int]:
         pose = CameraPose((x, y, z), (a, b, c))
     except ValueError as error:
         raise InputError(f"this is no pose: {said!r:.120}: {error}") from None
-    return pose_words(torch.from_numpy(pose.matrix))
+    return tuple(pose_words(torch.from_numpy(pose.matrix)))
 
 
 def _view(looked: re.Match[str], picture: ImageSegment) -> list[int]:
