@@ -3,7 +3,8 @@
 Fresh rooms for every batch. Grounding, poses, captions, views, thinking and answers are learned together; in
 the last part of training most rooms read contexts that the model wrote itself, so that answers learn to live
 with its errors. All stages at once, or one after the other: `--stage see`, `--stage ask`, `--stage own`.
-`--seconds` stops in time and saves; `--resume` goes on. Writes to DIR: weights (bf16) with config.json,
+`--seconds` stops in time and saves; `--resume` goes on. `--again WEIGHTS` trains finished weights for longer:
+see `recipe.again`. Writes to DIR: weights (bf16) with config.json,
 tokenizer.json and README.md, checkpoint-*, curves.csv, checks.jsonl.
 """
 
@@ -19,9 +20,9 @@ import torch
 
 from .. import card, tokenizer
 from ..config import CONFIGS
-from ..model import NanoOmni
+from ..model import NanoOmni, load
 from .forest import TREES
-from .recipe import RECIPES, STAGES
+from .recipe import RECIPES, STAGES, again
 from .trainer import Trainer
 
 COLUMNS = ("step", "seconds", "progress", "rooms", "answer", "context", "name", "measure", "spoken")
@@ -116,6 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--stage", choices=STAGES, help="this stage alone, from where --out stands; all")
     parser.add_argument("--resume", type=Path, help="a folder with a checkpoint to go on from")
+    parser.add_argument("--again", type=Path, help="a folder with finished weights to train for longer")
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop this command after so long")
     parser.add_argument("--budget", type=float, help="seconds of training in all; 0: count steps")
     parser.add_argument("--steps", type=int)
@@ -133,8 +135,12 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.steps and asked.budget is None:
         changes["budget"] = 0.0
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+    if asked.again:
+        recipe = again(recipe)
     torch.set_float32_matmul_precision("high")
     trainer = Trainer(CONFIGS[asked.config], recipe, torch.device(asked.device), asked.seed, not asked.eager)
+    if asked.again:
+        trainer.model.load_state_dict(load(asked.again).state_dict())
     if asked.resume:
         trainer.load(asked.resume)
     elif asked.stage and asked.stage != "see":

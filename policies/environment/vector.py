@@ -92,7 +92,7 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
             if isinstance(seed, (int, np.integer)):
                 super().reset(seed=int(seed))
             else:
-                self.np_random = np.random.default_rng(list(seed))
+                self.np_random = np.random.default_rng(_seeds(seed))
             self.episodes.order.restart()
         options = options or {}
         which = self._all
@@ -168,3 +168,14 @@ class UnrollVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
             "final_info": told | {"problem": problems, "_problem": ended.copy()},
             "_final_info": ended.copy(),
         }
+
+
+def _seeds(given: Any) -> list[int]:
+    """Raises PolicyError for a list of seeds in which one is none."""
+    seeds = list(given) if isinstance(given, (list, tuple, np.ndarray)) else [given]
+    if not seeds or not all(isinstance(one, (int, np.integer)) and one >= 0 for one in seeds):
+        raise PolicyError(
+            f"seed is {given!r:.80}: give one whole number of 0 or more, or a list of them; all environments"
+            " take their problems from one order, so none can keep its own"
+        )
+    return [int(one) for one in seeds]

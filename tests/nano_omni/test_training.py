@@ -1,5 +1,6 @@
 """Training: losses fall, a stopped run goes on exactly, self-writing writes."""
 
+import json
 import math
 from dataclasses import replace
 from functools import cache
@@ -12,6 +13,7 @@ from nano_omni.branches import Branches
 from nano_omni.config import CONFIGS
 from nano_omni.data import rooms, split_seeds, stream
 from nano_omni.heldout import collect
+from nano_omni.model import load
 from nano_omni.training.forest import GROUPS, TREES, Forest, tree
 from nano_omni.training.muon import newton_schulz
 from nano_omni.training.recipe import RECIPES
@@ -31,6 +33,20 @@ def drawn_once():
 
 def trainer(**changes) -> Trainer:
     return Trainer(TINY, replace(RECIPES["tiny"], **changes), CPU, seed=0, compiled=False)
+
+
+def test_finished_weights_are_trained_for_longer(tmp_path):
+    main(f"--config tiny --steps 2 --out {tmp_path / 'first'} --eager --device cpu".split())
+    finished = tmp_path / "first" / "weights"
+    again = f"--config tiny --steps 6 --seed 1 --again {finished} --eager --device cpu".split()
+    main([*again, "--out", str(tmp_path), "--seconds", "0"])  # stopped as it begins
+    old = load(finished).state_dict()
+    assert all(torch.equal(old[name], p) for name, p in load(tmp_path / "weights").state_dict().items())
+    main([*again, "--out", str(tmp_path), "--resume", str(tmp_path)])
+    assert not torch.equal(old["head.weight"], load(tmp_path / "weights").state_dict()["head.weight"])
+    assert "completed" in (tmp_path / "weights" / "README.md").read_text()
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe["own"] == 1 and recipe["see"] == 0 and recipe["muon"] == RECIPES["tiny"].muon / 2
 
 
 def test_losses_fall(tmp_path):

@@ -12,7 +12,7 @@ from planners.comparison.logged import Unrolling, drawn, of_runs
 from planners.comparison.off_policy import estimates
 from planners.tree import TreeError, Within
 from policies.random import RandomPolicy
-from unroller import STOP, Decision, policy
+from unroller import STOP, Cost, Decision, policy, probe
 from unroller.faults import PolicyError
 from unroller.journal import read_log
 
@@ -80,6 +80,27 @@ def test_with_a_price_it_is_the_value(small):
     exact = tree.evaluate(small, helped)
     assert one.exact == pytest.approx(exact.score.mean - 0.1 * exact.cost.mean)
     assert one.snips.mean == pytest.approx(one.exact, abs=0.05)
+
+
+def test_a_probe_of_the_problem_alone_is_paid_once_a_run_and_others_at_every_look(tmp_path):
+    @probe(reads=("metadata",), cost=Cost(model_calls=2))
+    def level(view):
+        """How hard it is, which takes two calls to say."""
+        return float(view.metadata["level"])
+
+    quiz = built(tmp_path, actions=["hint", "dice"], probes=[level, toys.sureness])
+    log = drawn(quiz, RandomPolicy(0.3), times=5)
+    assert max(len(one.decisions) for one in log) == 3
+    for probes, price in ((("level",), lambda looks: 2), (("sureness",), lambda looks: looks)):
+        looking = RandomPolicy(0.3)
+        looking.probes = probes
+        (one,) = estimates(quiz, log, {"looking": looking}, weight=0.1, resamples=10)
+        values = [
+            quiz.score[u.problem, u.draw, u.states[-1]]
+            - 0.1 * (quiz.cost[u.problem, u.draw, u.states[-1], 0] + price(len(u.decisions)))
+            for u in log
+        ]
+        assert one.ips.mean == pytest.approx(np.mean(values)), probes
 
 
 def test_what_the_log_never_does_shows_in_the_weights(small):

@@ -286,6 +286,10 @@ def test_what_cannot_be_stepped_is_refused_in_words(table):
         env.step([0.5, float("nan")])
     with pytest.raises(PolicyError, match="0 or more"):
         UnrollVectorEnv(table, 2, cost_weight=-1)
+    for seed in ([1, None], [0.5], [], "1", [-1]):
+        with pytest.raises(PolicyError, match="whole number"):
+            env.reset(seed=seed)
+    assert env.reset(seed=[1, 2])[1]["problem"].tolist() == env.reset(seed=(1, 2))[1]["problem"].tolist()
 
 
 # ------------------------------------------------------------------------------------------ stable-baselines

@@ -230,6 +230,11 @@ def test_questions_are_numbered_balanced_and_the_same_alone_or_together():
     assert all(answers.count(a) > 25 for a in ("front", "right", "behind", "left"))
 
 
+def test_a_number_whose_rooms_have_no_such_question_takes_a_room_further_on():
+    (one,) = rooms.many([6928], hops=0, ask="all")  # none of its sixteen rooms has anything to count
+    assert one.question == "How many boxes do the two photos show?" and one.metadata["room"] == 6928
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

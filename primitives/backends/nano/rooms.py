@@ -13,7 +13,8 @@ from unroller.values import CameraPose
 SEEDS = 1 << 62
 SIDES = 16, 4096  # pixels, least and most
 QUESTIONED = 1 << 20  # rooms with questions: test rooms, which no model of ours was trained on
-TRIES = 16  # rooms looked at for each question; most have one
+TRIES = 16  # rooms of each number, looked at until one has its question; most have
+ROUNDS = 4  # where none has, so many numbers' rooms in all
 ASKS = ("where", "count", "compare", "all")
 
 
@@ -77,7 +78,7 @@ def many(
         raise ProblemError(f"there is no question {wrong}: they are numbered 0 to {QUESTIONED - 1}")
     found: dict[int, Problem] = {}
     with one_thread():
-        for attempt in range(TRIES if photos == 2 else 4 * TRIES):
+        for attempt in range(ROUNDS * TRIES):
             missing = [seed for seed in dict.fromkeys(seeds) if seed not in found]
             for k, form in enumerate(forms):
                 some = [seed for seed in missing if seed % len(forms) == k]
@@ -124,7 +125,7 @@ def _asked(
     from nano_omni.world.scene import sample_scenes
     from nano_omni.world.sight import sight, viewpoints
 
-    # Two photos: TRIES rooms a number. Three need more, and go on where the rooms of all numbers end.
+    # TRIES rooms a number. Some questions need more, those across three photos often: of another number.
     round_, turn = divmod(attempt, TRIES)
     places = [(seed * TRIES + turn + round_ * 7919 * TRIES) % (QUESTIONED * TRIES) for seed in seeds]
     numbers = split_seeds("test", 0, QUESTIONED * TRIES)[places]
