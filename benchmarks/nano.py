@@ -5,6 +5,9 @@
 Pose, thinking and an answer for spatial questions. Beside `map` stands the loop one writes first: the same
 weights, one problem after the other, each word from a full pass over all that stands before it. Both write
 the same words (checked). Tokens are counted by the model's reader: read, found again, written.
+
+A random policy's rollouts on questions of every form, so with contexts of every length, are worked on in
+batches of about one length; beside that stands the same where only chains of one length share a batch.
 """
 
 from __future__ import annotations
@@ -18,16 +21,19 @@ from typing import Any
 import torch
 from measure import OURS, Contender, Race, Report, arguments
 
-from nano_omni import language, tokenizer
+from nano_omni import language, nodes, tokenizer
 from nano_omni.masks import attention_mask, photo_segments, positions
 from nano_omni.vocabulary import INDEX, WRITABLE
 from nano_omni.world.questions.chains import CHOICES
+from policies.random import RandomPolicy
 from primitives.backends.nano import Nano, rooms
 from primitives.backends.nano.prompts import photos_of
 from unroller import Executor, Problem
 
 CALLS = ["camera_pose_estimate", "text_think"]
 PLAIN = "plain loop"
+EQUAL = "equal lengths only"
+WRITERS = ["camera_pose_estimate", "text_think", "detailed_caption", "latent_think"]
 
 
 def loaded() -> Nano:
@@ -39,6 +45,21 @@ def loaded() -> Nano:
 
 def executor() -> Executor:
     return Executor(backend=loaded(), policy=CALLS, memo=None)
+
+
+def wandering() -> Executor:
+    """A random policy, which is the same for the same problems."""
+    return Executor(backend=loaded(), primitives=WRITERS, policy=RandomPolicy(0.25), memo=None)
+
+
+def by_length(ex: Executor, problems: list[Problem]) -> list[Any]:
+    """Unrolled in batches of equal lengths alone."""
+    kept = nodes.SPREAD, nodes.SLACK
+    nodes.SPREAD, nodes.SLACK = 1.0, 0
+    try:
+        return list(ex.map(problems))
+    finally:
+        nodes.SPREAD, nodes.SLACK = kept
 
 
 def plain_loop(backend: Nano, problems: list[Problem]) -> list[str]:
@@ -98,6 +119,20 @@ def main() -> None:
     report.section("map", f"{many} unrollings: pose, thinking, answer", timings, "ms/problem", "wall")
     faster = timings[PLAIN].times(timings[OURS])
     report.target("map against the plain loop", 15, faster, "times", at_least=True)
+
+    asked = rooms.many(range(many), hops=0, ask="all")
+    rollouts = race(
+        [
+            Contender(OURS, lambda ex: list(ex.map(asked)), wandering, many, checked, 1),
+            Contender(EQUAL, lambda ex: by_length(ex, asked), wandering, many, checked, 1),
+        ]
+    )
+    report.section("rollouts", f"{many} random rollouts, all forms", rollouts, "ms/problem", "wall")
+    report.facts(
+        "batches",
+        "Rollouts against batches of equal lengths",
+        {OURS: {"times": rollouts[EQUAL].times(rollouts[OURS])}},
+    )
 
     pairs = zip(executor().map(few), plain_loop(loaded(), few), strict=True)
     same = [run.output.text == said for run, said in pairs if run.output is not None]

@@ -99,12 +99,13 @@ def learn(
 ) -> Learned:
     """Train a policy on a part of the problems, and evaluate it exactly on those held out, a share.
 
-    tree: one, or several, of other tasks and other actions, in as many draws: it is one policy for all of
-    them, that may call what the problem's tree has. settings: of the trainer, by name. mean_cost: the budget
-    that `lagrangian` meets, and only it. probes: what the policy sees beside the problem and its context, and
-    pays for (None: those that cost nothing). hidden: units of the network's layers. budget: of the runs it is
-    meant for. split_seed: of the two parts, so that several seeds are held to the same problems. out: a
-    folder for the policy, its curve and checkpoints; the same training that it holds already is gone on with.
+    tree: one, or several, of other tasks and other actions, in one draw or as many: it is one policy for all
+    of them, that may call what the problem's tree has. settings: of the trainer, by name. mean_cost: the
+    budget that `lagrangian` meets, and only it. probes: what the policy sees beside the problem and its
+    context, and pays for (None: those that cost nothing). hidden: units of the network's layers. budget: of
+    the runs it is meant for. split_seed: of the two parts, so that several seeds are held to the same
+    problems. out: a folder for the policy, its curve and checkpoints; the same training that it holds already
+    is gone on with.
 
     It stands beside direct decoding and the fixed schedule that was best on the same training problems, of
     each tree its own. Raises TreeError, PolicyError, SavedPolicyError.

@@ -78,22 +78,24 @@ def table(
     not afford is not allowed. problems: only these numbers, counted through all trees. by: what groups are
     made of, as in `best_fixed` (None: the task).
 
-    It takes 4 bytes for each number of each state: 5,000 problems in 2 draws with 65 states of 242 numbers
-    are 630 MB. Where the order of calls makes no other state, what a policy sees still has it, so the table
-    lists sequences all the same. Raises TreeError for actions, probes and values that the trees do not hold,
-    and for trees that cannot be taken together (`several_of`; other numbers of draws), PolicyError for a
-    probe of another size, BudgetError.
+    A tree of one draw beside others of several has its draw as often as they have: a problem weighs what any
+    other does. It takes 4 bytes for each number of each state: 5,000 problems in 2 draws with 65 states of
+    242 numbers are 630 MB. Where the order of calls makes no other state, what a policy sees still has it, so
+    the table lists sequences all the same. Raises TreeError for actions, probes and values that the trees do
+    not hold, and for trees that cannot be taken together (`several_of`; other numbers of draws), PolicyError
+    for a probe of another size, BudgetError.
     """
     from planners.tree.fixed import groups_of
 
     several = several_of(trees)
     seen = observation or observation_of(several)
     _check_actions(several, seen)
-    if len({tree.draws for tree in several}) > 1:
+    draws = max(tree.draws for tree in several)
+    if not {tree.draws for tree in several} <= {1, draws}:
         drawn = ", ".join(str(tree.draws) for tree in several)
         raise TreeError(
-            f"the trees have {drawn} draws, and one with more of them would weigh more: build them with as"
-            " many"
+            f"the trees have {drawn} draws, and one with more of them would weigh more: build them with one,"
+            " or with as many"
         )
     fillings = [Filling(tree, seen, price, Budget.of(budget)) for tree in several]
     total = sum(map(len, several))
@@ -104,7 +106,6 @@ def table(
         raise TreeError(f"problems are different numbers from 0 to {total - 1}")
     firsts = np.cumsum([0, *map(len, several)])
     owner = np.searchsorted(firsts, chosen, side="right") - 1
-    draws = several[0].draws
 
     states = sorted(dict.fromkeys(path for one in fillings for path in one.paths.states), key=len)
     number = {path: s for s, path in enumerate(states)}
@@ -132,7 +133,7 @@ def table(
             rows = some[:, None] * draws + np.arange(draws)
             part = filling.filled(chosen[some] - firsts[t])
             for name, array in made.items():
-                array[rows.reshape(-1, 1), where] = part[name]
+                array[rows.reshape(-1, 1), where] = part[name].repeat(draws // tree.draws, 0)
     return Table(
         seen,
         tuple(states),

@@ -165,10 +165,21 @@ def test_trees_with_other_actions_are_one_table(toy, tmp_path):
         assert table.score[2, s] == small.score[2, 0, small.number(path)]
 
 
-def test_trees_that_cannot_be_taken_together(toy, tmp_path):
+def test_a_problem_in_one_draw_weighs_what_one_in_several_does(toy, tmp_path):
     rarely = toys.built(tmp_path / "rarely", n=3, draws=1)
-    with pytest.raises(tree.TreeError, match="2, 1 draws, and one with more of them would weigh more"):
-        tree.table([toy, rarely], seen_of(["hint"]))
+    both = tree.table([rarely, toy], seen_of(["hint"]))
+    alone = tree.table(rarely, seen_of(["hint"]))
+    assert len(both) == 2 * (3 + len(toy)) and set(np.bincount(both.problem)) == {2}
+    for name in ("observations", "allowed", "score", "hard", "cost", "reached"):
+        held, once = getattr(both, name), getattr(alone, name)
+        states = [both.states.index(path) for path in alone.states]
+        for draw in range(2):
+            assert np.array_equal(held[draw:6:2][:, states], once), name
+    with pytest.raises(tree.TreeError, match="3, 2 draws, and one with more of them would weigh more"):
+        tree.table([tree.synthetic(4, draws=3), tree.synthetic(4, draws=2, seed=1)])
+
+
+def test_trees_that_cannot_be_taken_together(toy):
     with pytest.raises(tree.TreeError, match="twice"):
         tree.table([toy, toy.judged("score")], seen_of(["hint"]))
     with pytest.raises(tree.TreeError, match="scores of choice and soft_choice cannot be compared"):
