@@ -134,7 +134,7 @@ def learn(
         given,
         cost_weight=cost_weight,
         seed=seed,
-        settings=_settings(module, settings or {}),
+        settings=settings_of(module, settings or {}),
         out=out,
         tell=tell,
         **options,
@@ -153,7 +153,7 @@ def trainer_of(trainer: str) -> Any:
     return import_module(f"policies.training.{MODULES.get(trainer, trainer)}")
 
 
-def _settings(module: Any, given: Mapping[str, Any]) -> Any:
+def settings_of(module: Any, given: Mapping[str, Any]) -> Any:
     """The trainer's own settings with these changed. Raises PolicyError for a name that it does not have."""
     known = module.DEFAULT.__struct_fields__
     unknown = next((name for name in given if name not in known), None)
@@ -209,7 +209,7 @@ def _best_fixed(every: Schedules, train: Array, weight: float, mean_cost: float 
     return best_of(np.where(cost <= mean_cost + 1e-9, score, -np.inf), cost)
 
 
-def check_settings(texts: Sequence[str] | None) -> dict[str, Any]:
+def check_settings(texts: Sequence[str] | None, option: str = "--set") -> dict[str, Any]:
     """`learning_rate=0.003`, by name. Raises TreeError."""
     import json
 
@@ -221,5 +221,5 @@ def check_settings(texts: Sequence[str] | None) -> dict[str, Any]:
         except ValueError:
             equals = ""
         if not equals:
-            raise TreeError(f"--set {text!r}: write NAME=NUMBER, as learning_rate=0.003")
+            raise TreeError(f"{option} {text!r}: write NAME=NUMBER, as learning_rate=0.003")
     return found

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from unroller.cli.options import names_of
@@ -119,6 +118,15 @@ def compare(
         int | None,
         typer.Option("--train-steps", min=1, help="Decisions to learn from.", rich_help_panel=WHO),
     ] = None,
+    train_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--train-set",
+            metavar="NAME=VALUE",
+            help="A setting of the trainers, as problems=64; repeatable.",
+            rich_help_panel=WHO,
+        ),
+    ] = None,
     unique_calls: Annotated[
         float | None,
         typer.Option(
@@ -180,7 +188,7 @@ def compare(
             seed=seed,
             together=together,
             fit_on=fitted,
-            train=trainings(train or (), train_seeds, train_steps, out),
+            train=trainings(train or (), train_seeds, train_steps, train_set, out),
             unique_calls=float("inf") if unique_calls is None else unique_calls,
             logged=() if logged is None else _logged(several[0], logged, seed),
             resamples=resamples,
@@ -257,12 +265,15 @@ def _logged(tree: Any, what: str, seed: int) -> Any:
     return drawn(tree, entrant(None, _thing(what)).policies[0], seed=seed)
 
 
-def trainings(texts: Sequence[str], seeds: int, steps: int | None, out: Path | None) -> list[Any]:
+def trainings(
+    texts: Sequence[str], seeds: int, steps: int | None, changed: Sequence[str] | None, out: Path | None
+) -> list[Any]:
     """`--train exact+answer_entropy`. Raises TreeError, PolicyError."""
     from planners.comparison.training import TRAINERS, Training
-    from planners.learning import trainer_of
+    from planners.learning import check_settings, settings_of, trainer_of
     from planners.tree import TreeError
 
+    changes = check_settings(changed, "--train-set") | ({} if steps is None else {"steps": steps})
     found: list[Training] = []
     for text in texts:
         trainer, *probes = (part.strip() for part in text.split("+"))
@@ -270,9 +281,7 @@ def trainings(texts: Sequence[str], seeds: int, steps: int | None, out: Path | N
             raise TreeError(
                 f"--train {text!r}: take one of {', '.join(TRAINERS)}, as in exact+answer_entropy"
             )
-        settings = None
-        if steps is not None:
-            settings = msgspec.structs.replace(trainer_of(trainer).DEFAULT, steps=steps)
+        settings = settings_of(trainer_of(trainer), changes) if changes else None
         kept = None if out is None else out / "policies"
         named = tuple(probe for probe in probes if probe != "none")
         found.append(Training(trainer, seeds, named if probes else None, settings, kept))

@@ -150,6 +150,9 @@ def test_a_picture_too(unroller, folder):
         (["tree", "--out", "mine.py"], 2, "--out mine.py is no folder"),
         (["tree", "--fit-on", "tree"], 2, "in those to fit on"),
         (["tree", "--logged", "direct"], 3, "how probable"),
+        (["tree", "--train", "exact", "--train-set", "speed=1"], 3, "no setting 'speed'"),
+        (["tree", "--train", "exact", "--train-set", "problems"], 2, "--train-set 'problems': write NAME"),
+        (["tree", "--train", "exact", "--train-set", "problems=0"], 3, "problems is 0"),
         (["tree", "--unique-calls", "2"], 0, ""),
         ([], 2, "TREE"),
     ],
@@ -170,3 +173,13 @@ def test_a_tree_of_another_version_is_refused(unroller, folder, tmp_path):
     card.write_text(json.dumps(written))
     code, _, err = unroller("policies", "compare", tmp_path / "newer")
     assert code == 2 and "99" in err
+
+
+def test_settings_reach_the_trainers():
+    from planners.comparison.command import trainings
+    from policies.training.exact import Exact
+
+    (one,) = trainings(["exact+none"], 2, 500, ["problems=64", "entropy=0.05"], None)
+    assert one.settings == Exact(steps=500, problems=64, entropy=0.05)
+    assert (one.trainer, one.seeds, one.probes) == ("exact", 2, ())
+    assert trainings(["exact"], 1, None, None, None)[0].settings is None
