@@ -62,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     problems: int = 16
     learning_rate: float = 5e-3
     entropy: float = 0.1
+    weight_decay: float = 0.0
     every: int = 20
 
     def __post_init__(self) -> None:
@@ -113,7 +114,9 @@ class Course(AbstractContextManager["Course"]):
             raise PolicyError("there is nothing to choose: in no state of the table is a call allowed")
         self.policy = _copied(policy)
         self.network = self.policy.network
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
         self.random = np.random.default_rng([0x7EAC, int(seed) % 2**63])
         self.update = self.steps = 0
         self.held = dict(held or {})

@@ -39,6 +39,14 @@ def course(settings=None, **options):
 # ------------------------------------------------------------------------------------------ formulas
 
 
+def test_weight_decay_keeps_weights_small():
+    def norm(decay):
+        policy = exact.train(fresh(), TABLE, settings=exact.Exact(steps=400, weight_decay=decay))
+        return sum(float(p.detach().square().sum()) for p in policy.network.parameters())
+
+    assert norm(2.0) < 0.8 * norm(0.0)
+
+
 @pytest.mark.parametrize("mode", ["greedy", "sample"])
 def test_expectations_are_those_of_an_exact_evaluation(mode):
     policy = fresh(mode=mode)
