@@ -7,8 +7,8 @@ from primitives.backends.nano.photo_sets import many_edits
 from primitives.backends.nano.rooms import many
 from unroller import Executor
 
-HOPS = {1: ["camera_pose_estimate"], 3: []}
-VERBS = {"add": True, "remove": False}
+POSE, THINK = "camera_pose_estimate", "text_think"
+FORMS = {1: [POSE], 2: [POSE, THINK], 3: [POSE, THINK], 4: [POSE, THINK]}
 
 
 def calls_of(run):
@@ -16,17 +16,21 @@ def calls_of(run):
     return [str(call) for decision in run.decisions for call in decision.calls]
 
 
-@pytest.mark.parametrize("hops", HOPS)
+@pytest.mark.parametrize("hops", FORMS)
 def test_it_calls_what_the_form_of_a_question_is_worth(hops):
     (question,) = many([60_001], hops=hops)
-    assert calls_of(Executor(backend="nano", policy="learned").run(question)) == HOPS[hops]
+    assert calls_of(Executor(backend="nano", policy="learned").run(question)) == FORMS[hops]
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_it_thinks_before_something_is_added_and_not_before_it_is_taken_away(verb):
-    change = next(one for one in many_edits(range(8000, 8012)) if one.prompt.startswith(verb))
-    calls = calls_of(Executor(backend="nano", policy="learned").run(change))
-    assert any(call.startswith("text_think") for call in calls) == VERBS[verb]
+def test_it_thinks_before_counting_and_compares_at_once():
+    asked = [many([60_001], ask=ask)[0] for ask in ("count", "compare")]
+    runs = list(Executor(backend="nano", policy="learned").map(asked))
+    assert [calls_of(run) for run in runs] == [[THINK], []]
+
+
+def test_it_thinks_before_a_picture_is_changed():
+    change = next(one for one in many_edits(range(8000, 8012)) if one.prompt.startswith("add"))
+    assert THINK in calls_of(Executor(backend="nano", policy="learned").run(change))
 
 
 def test_it_can_be_looked_at():
