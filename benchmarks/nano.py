@@ -128,11 +128,6 @@ def main() -> None:
         ]
     )
     report.section("rollouts", f"{many} random rollouts, all forms", rollouts, "ms/problem", "wall")
-    report.facts(
-        "batches",
-        "Rollouts against batches of equal lengths",
-        {OURS: {"times": rollouts[EQUAL].times(rollouts[OURS])}},
-    )
 
     pairs = zip(executor().map(few), plain_loop(loaded(), few), strict=True)
     same = [run.output.text == said for run, said in pairs if run.output is not None]
