@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny.nano_models import with_both_experts
 
 from nano_omni import plans
 from nano_omni.autoencoder import CHANNELS, Autoencoder
@@ -23,12 +24,7 @@ ALONE = Sampling(steps=3, guidance=Guidance(text=1.0, image=1.0))
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = NanoOmni(config=CONFIGS["tiny"]).with_generation_expert()
-    for p in model.parameters():
-        if p.dim() > 1 and not p.any():
-            torch.nn.init.normal_(p, std=0.1)
-    return model.eval()
+    return with_both_experts()
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from tiny.nano_models import with_both_experts
 
-from nano_omni.config import CONFIGS
 from nano_omni.masks import Segment, attention_mask, generation, positions
-from nano_omni.model import NanoOmni
 from nano_omni.training.muon import newton_schulz
 from nano_omni.training.precision import narrow, precision
 
@@ -15,12 +14,7 @@ needs_bfloat16 = pytest.mark.skipif(not narrow(CPU), reason="this processor does
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    model = NanoOmni(config=CONFIGS["tiny"]).with_generation_expert()
-    for p in model.parameters():
-        if p.dim() > 1 and not p.any():
-            torch.nn.init.normal_(p, std=0.1)
-    return model
+    return with_both_experts().train()
 
 
 def gradients(model, precise):

@@ -4,11 +4,12 @@ import itertools
 
 import pytest
 import torch
+from tiny.nano_models import with_both_experts
 
 from nano_omni import nodes as nodes_of
 from nano_omni.config import CONFIGS
 from nano_omni.latents import NUMBERS, TOKENS
-from nano_omni.model import Grammar, NanoOmni
+from nano_omni.model import Grammar
 from nano_omni.nodes import batches
 from nano_omni.reader import Reader
 from nano_omni.vocabulary import INDEX, WRITABLE
@@ -19,13 +20,7 @@ WORDS = [k for k in range(20, 60) if k in set(WRITABLE)]
 
 @pytest.fixture(scope="module")
 def model():
-    """Random weights in which every part has a say."""
-    torch.manual_seed(0)
-    model = NanoOmni(config=CONFIGS["tiny"]).with_generation_expert()
-    for p in model.parameters():
-        if p.dim() > 1 and not p.any():
-            torch.nn.init.normal_(p, std=0.2)
-    return model.eval()
+    return with_both_experts(std=0.2)
 
 
 def photos(seed, count=2):
