@@ -1,7 +1,8 @@
-"""Scorers of depth maps and of views: how near they are to the true ones.
+"""Scorers of depth maps, of views and of clips: how near they are to the true ones.
 
-The truth stands in the metadata: `metadata["truth"]["depth"]`, (H, W) metres with 0 where it is unknown, and
-`metadata["truth"]["views"]`, (V, H, W, 3) 8-bit RGB; each as nested lists, or as the path of a .npy file.
+The truth stands in the metadata: `metadata["truth"]["depth"]`, (H, W) metres with 0 where it is unknown,
+`metadata["truth"]["views"]`, (V, H, W, 3) 8-bit RGB, and `metadata["truth"]["frames"]`, (T, H, W, 3); each as
+nested lists, or as the path of a .npy file.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from unroller.faults import ContractError, ProblemError
 from unroller.measures import Alignment, Array, depth_errors, psnr, ssim
 from unroller.problem import Problem
 from unroller.scorers import with_parts
-from unroller.values import DepthMap, NovelViews
+from unroller.values import DepthMap, NovelViews, Video
 
-ABS_REL = "1 - AbsRel"
+ABS_REL, STILL = "1 - AbsRel", "SSIM of standing still"
 MOST_DB = 100.0
 _ABOUT = "The score is δ1, the share of pixels within a factor of 1.25, "
 
@@ -63,7 +64,33 @@ def novel_view(problem: Problem, output: Any) -> dict[str, float]:
     true, given = _truth(problem, "views", 4, "the true views, (V, H, W, 3)"), to_numpy(output.views)
     if true.shape != given.shape:
         raise ContractError(f"the views have the shape {given.shape}, and the true ones {true.shape}")
-    pairs = list(zip(given, true.astype(np.uint8), strict=True))
+    return _near(given, true)
+
+
+@with_parts("PSNR", STILL, about="The score is SSIM of all frames but the first; PSNR in dB")
+def video(problem: Problem, output: Any) -> dict[str, float]:
+    """SSIM of a clip's frames, 0 where it is below, averaged over all but the first. Parts: their PSNR in
+    hundreds of dB, at most 1; and the score of a clip that shows the true first frame all the time.
+
+    Raises ProblemError where there is no truth, or one of a single frame, ContractError for what is no clip,
+    or not as long or as large as the true one.
+    """
+    if output is None:
+        return {"score": 0.0, "PSNR": 0.0, STILL: 0.0}
+    if not isinstance(output, Video):
+        raise ContractError(f"video scores clips, and this output is a {type(output).__name__}")
+    true, given = _truth(problem, "frames", 4, "the true frames, (T, H, W, 3)"), to_numpy(output.frames)
+    if len(true) < 2:
+        raise ProblemError(f"{problem!r:.300}: a clip of one frame shows nothing new: give two or more")
+    if true.shape != given.shape:
+        raise ContractError(f"the frames have the shape {given.shape}, and the true ones {true.shape}")
+    still = _near(np.broadcast_to(true[:1], true[1:].shape), true[1:])
+    return {**_near(given[1:], true[1:]), STILL: still["score"]}
+
+
+def _near(given: Array, true: Array) -> dict[str, float]:
+    """SSIM of pictures (N, H, W, 3) as the score, and PSNR."""
+    pairs = list(zip(given.astype(np.uint8), true.astype(np.uint8), strict=True))
     near = sum(max(0.0, ssim(a, b)) for a, b in pairs) / len(pairs)
     return {"score": near, "PSNR": sum(min(psnr(a, b), MOST_DB) for a, b in pairs) / len(pairs) / MOST_DB}
 

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tiny.nano_models import save_drawer
 
 from nano_omni import familiarity, tokenizer
 from nano_omni.config import CONFIGS
@@ -31,21 +32,9 @@ PRIMITIVES = [text_think, text_think_long, visual_token_rollout, oracle_text, ca
 CHANGE = "make the red cone green"
 
 
-def saved(folder, tasks, spoiled=0.1):
-    """Weights of a tiny model that were never trained, with something to say."""
-    torch.manual_seed(0)
-    model = NanoOmni(config=CONFIGS["tiny"]).to_be_taught(tasks)
-    for p in model.parameters():
-        if p.dim() > 1 and not p.any():
-            torch.nn.init.normal_(p, std=spoiled) if spoiled else None
-    model.save_pretrained(folder)
-    tokenizer.save(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return saved(tmp_path_factory.mktemp("photos"), ["generation", "editing", "depth", "novel_view"])
+    return save_drawer(tmp_path_factory.mktemp("photos"), ["generation", "editing", "depth", "novel_view"])
 
 
 @pytest.fixture
@@ -85,7 +74,7 @@ def test_a_picture_is_changed(nano, photo, calls):
 
 
 def test_weights_that_change_nothing_leave_every_pixel_round_after_round(tmp_path, photo):
-    nano = Nano(saved(tmp_path, ["editing"], spoiled=0.0), steps=3, refuse=False)
+    nano = Nano(save_drawer(tmp_path, ["editing"], spoiled=0.0), steps=3, refuse=False)
     picture = photo
     for _ in range(3):
         picture = executor(nano).run(Problem.editing(picture, CHANGE)).output.pixels
@@ -243,10 +232,10 @@ def test_depth_is_drawn_from_what_is_told(nano, photo, kind, said):
     assert alone.output is None and "give it both" in alone.faults[-1].message
 
 
-def test_a_pose_and_a_depth_map_in_the_context_are_passed_over(tmp_path, photo):
-    """What is geometry has a place of its own in a request: backends that warp read it, this one does not."""
+def test_a_pose_and_a_depth_map_in_the_context_are_no_words_to_it(tmp_path, photo):
+    """What is geometry has a place of its own in a request."""
     familiarity.Familiarity(torch.zeros(32), torch.eye(32), 1e6, 0.0).save(tmp_path)
-    nano = Nano(saved(tmp_path, ["depth", "novel_view"]), steps=2)
+    nano = Nano(save_drawer(tmp_path, ["depth", "novel_view"]), steps=2)
     known = [depth_estimate, camera_pose_estimate]
     pose = CameraPose((0.5, 0.0, 0.0), (0.0, 0.0, 0.0))
     for problem in (Problem.novel_view(photo, photo, pose=pose), Problem.depth(photo, photo)):
@@ -297,7 +286,7 @@ def test_poses_that_there_are_no_words_for_are_refused(nano, photo, pose, says):
 
 
 def test_weights_say_what_they_were_taught(tmp_path, photo):
-    prompts = Nano(saved(tmp_path / "prompts", ["generation"]))
+    prompts = Nano(save_drawer(tmp_path / "prompts", ["generation"]))
     assert ImageGenerator in prompts.provides
     assert not {ImageEditor, DepthEstimator} & set(prompts.provides)
     with pytest.raises(
@@ -309,7 +298,7 @@ def test_weights_say_what_they_were_taught(tmp_path, photo):
     pose = CameraPose((0.5, 0.0, 0.0), (0.0, 0.0, 0.0))
     (fault,) = executor(prompts).run(Problem.novel_view(photo, pose=pose)).faults
     assert "weights that draw views" in fault.message
-    edits_only = Nano(saved(tmp_path / "edits", ["editing"]))
+    edits_only = Nano(save_drawer(tmp_path / "edits", ["editing"]))
     assert ImageEditor in edits_only.provides and DepthEstimator not in edits_only.provides
 
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from unroller import DepthMap, NovelViews, Problem, Text
+from unroller import DepthMap, NovelViews, Problem, Text, Video
 from unroller.faults import ContractError, ProblemError
 from unroller.measures import depth_errors, psnr, ssim
-from unroller.picture_scorers import depth, depth_affine, depth_scaled, novel_view
+from unroller.picture_scorers import depth, depth_affine, depth_scaled, novel_view, video
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (24, 30, 3), np.uint8)
@@ -109,9 +109,23 @@ def test_scorers_of_views():
     )
 
 
+def test_scores_of_clips_leave_out_the_frame_that_is_given():
+    frames = np.stack([PICTURE, 255 - PICTURE, 255 - PICTURE])
+    true = problem(frames=frames.tolist())
+    same = video(true, Video(frames))
+    assert same["score"] == pytest.approx(1) and same["PSNR"] == 1
+    assert same["SSIM of standing still"] == video(true, Video(frames[[0, 0, 0]]))["score"] < 0.1
+    assert video(true, Video(frames[[0, 1, 0]]))["score"] == pytest.approx(0.5, abs=0.05)
+    assert video(true, None)["score"] == 0
+
+
 @pytest.mark.parametrize(
     ("score", "truth", "output", "error", "words"),
     [
+        (video, {"frames": [PICTURE.tolist()] * 2}, Text("left"), ContractError, "is a Text"),
+        (video, {"frames": [PICTURE.tolist()]}, Video(PICTURE[None]), ProblemError, "one frame"),
+        (video, {"frames": [PICTURE.tolist()] * 2}, Video(PICTURE[None]), ContractError, "the shape"),
+        (video, {}, Video(PICTURE[None]), ProblemError, "has no truth"),
         (depth, {}, DepthMap(DEPTH), ProblemError, "has no truth"),
         (depth, {"depth": [1, 2]}, DepthMap(DEPTH), ProblemError, r"shape \(2,\)"),
         (depth, {"depth": "nowhere.npy"}, DepthMap(DEPTH), ProblemError, "cannot be read"),

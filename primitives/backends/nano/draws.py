@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from primitives.backends.nano import photos
+from primitives.backends.nano import filming, photos
 from primitives.backends.nano import weights as files
 from primitives.backends.nano.pictures import Pictures, Wanted, is_drawing, wanted_of
 from primitives.backends.nano.prompts import context_of
@@ -21,20 +21,26 @@ from unroller.capabilities import (
     ImageGenerator,
     Outcomes,
     Prompt,
+    VideoGenerator,
     ViewRequest,
 )
 from unroller.faults import InputError, MissingCapability
 from unroller.problem import Problem
 from unroller.rendering import ImageSegment, TextSegment
-from unroller.values import CameraPose, DepthMap, Image, NovelViews
+from unroller.values import CameraPose, DepthMap, Image, NovelViews, Video
 
 STEPS, IMAGE_GUIDANCE = 16, 1.0
 """How pictures are sampled: see `nano_omni.drawing.Sampling`."""
 GUIDANCE: dict[str, float] = {"generation": 5.0, "editing": 2.0, "novel_view": 1.0}
 """On words, where nothing else is said. Of prompts and changes what did best on problems other than the first
 thousand, which are reported on; of views no other was tried. Depth has no words to be led by."""
-DRAWS: dict[type[Any], str] = {ImageGenerator: "generation", ImageEditor: "editing", DepthEstimator: "depth"}
-"""The capabilities that weights may have, and the task they were then taught."""
+DRAWS: dict[type[Any], tuple[str, ...]] = {
+    ImageGenerator: ("generation",),
+    ImageEditor: ("editing",),
+    DepthEstimator: ("depth",),
+    VideoGenerator: ("depth", "novel_view"),
+}
+"""The capabilities that weights may have, and the tasks they were then taught."""
 VIEW = "view_tokens"
 """What a prompt writes that asks for visual tokens of a view from elsewhere."""
 
@@ -61,7 +67,8 @@ def asked_for(prompt: Prompt, words: Any) -> Wanted:
         raise InputError("the nano model rolls out a view of a pose in metres")
     x, y, z, a, b, c = map(float, said.split())
     pose = CameraPose((x, y, z), (a, b, c))
-    return photos.view_of(first.pixels, pose, prompt.segments[texts[0] + 1 :], words)
+    contexts = [one for one in prompt.segments[texts[0] + 1 :] if not filming.is_depth(one)]
+    return photos.view_of(first.pixels, pose, contexts, words)
 
 
 def _check_no_question(prompt: Prompt) -> None:
@@ -75,12 +82,14 @@ def _check_no_question(prompt: Prompt) -> None:
 
 
 class Draws:
-    """`ImageGenerator`, `ImageEditor`, `DepthEstimator`, and views from elsewhere."""
+    """`ImageGenerator`, `ImageEditor`, `DepthEstimator`, `VideoGenerator`, and views from elsewhere."""
 
     size: ClassVar[tuple[int, int]] = (64, 64)
     """Of the pictures that it draws."""
+    length: ClassVar[int] = 17
+    """Frames of a clip, where no number is asked for."""
     unreadable: ClassVar[tuple[type[Any], ...]] = (DepthMap,)
-    """What it draws for others, and cannot read as a context of its own."""
+    """What it draws for others, and cannot read as a context of its own, but for views from elsewhere."""
 
     folder: Path
     drawing: dict[str, Path]
@@ -179,7 +188,8 @@ class Draws:
         return self._where_drawable(len(requests), read, draw)
 
     def _from_poses(self, requests: Sequence[ViewRequest], seeds: Sequence[int]) -> list[Any]:
-        """Pictures of 64 x 64 pixels of what is seen from the requests' poses."""
+        """Pictures of 64 x 64 pixels of what is seen from the requests' poses. Where a request holds the
+        photo's depth, what the photo shows of the view is carried over, and only the rest is drawn."""
         words = self._drawer("novel_view").words
 
         def read(i: int) -> Wanted:
@@ -187,13 +197,51 @@ class Draws:
             photos.check_lens(one.photo, one.camera)
             if one.directions or one.pose is None:
                 raise InputError("ask for a pose or for directions, not for both")
+            if one.depth is not None:
+                filming.check_depth(one.depth)
             return photos.view_of(one.photo.pixels, one.pose, one.context, words)
 
         def draw(drawer: Pictures, asked: list[Wanted], of: list[int]) -> list[NovelViews]:
             drawn = drawer.draw(asked, [seeds[i] for i in of])
-            return [_as_views(requests[i], picture) for i, picture in zip(of, drawn, strict=True)]
+            return [
+                _as_views(requests[i], filming.view(requests[i], picture))
+                for i, picture in zip(of, drawn, strict=True)
+            ]
 
         return self._where_drawable(len(requests), read, draw)
+
+    def generate_video(
+        self,
+        prompts: Sequence[Prompt],
+        starts: Sequence[Image | None],
+        *,
+        width: int,
+        height: int,
+        frames: int,
+        seeds: Sequence[int],
+    ) -> Outcomes[Video]:
+        """Walks like "go forward 1 m and turn left 20 degrees" from a photo, whose depth is drawn first: what
+        it shows is carried over into each frame, only what lies far from that is drawn. Square, from 64
+        pixels a side up to `filming.LARGEST`, as sharp as the photo."""
+        drawer = self._drawer("novel_view")
+        self._drawer("depth")  # or it says what is lacking
+        outcomes: list[Any] = [None] * len(prompts)
+        scenes: dict[int, filming.Scene] = {}
+        for i, (prompt, start) in enumerate(zip(prompts, starts, strict=True)):
+            try:
+                scenes[i] = filming.scene_of(start, prompt.segments, (width, height), frames)
+            except InputError as error:
+                outcomes[i] = error
+        asked = [DepthRequest(scene.photo) for scene in scenes.values()]
+        depths = self.estimate_depth(asked, seeds=[seeds[i] for i in scenes])
+        for (i, scene), depth in zip(scenes.items(), depths, strict=True):
+            try:
+                outcomes[i] = (
+                    depth if isinstance(depth, Exception) else filming.filmed(drawer, scene, depth, seeds[i])
+                )
+            except InputError as error:
+                outcomes[i] = error
+        return outcomes
 
     def _of_a_picture(self, prompt: Prompt) -> bool:
         """Whether it is about a picture that there is not yet."""
@@ -283,10 +331,11 @@ class Draws:
             return False
 
 
-def teach(task: str) -> str:
-    """What weights lack that were not taught a task, and how they get it."""
-    what = {"generation": "draw", "editing": "change pictures", "depth": "draw depth"}.get(task, "draw views")
-    more = "" if task == "generation" else f" --tasks generation,{task}"
+def teach(*tasks: str) -> str:
+    """What weights lack that were not taught some tasks, and how they get it."""
+    known = {"generation": "draw", "editing": "change pictures", "depth": "draw depth"}
+    what = " and ".join(known.get(task, "draw views") for task in tasks)
+    more = "" if tasks == ("generation",) else f" --tasks {','.join(('generation', *tasks))}"
     return (
         f"weights that {what}: teach it with `python -m nano_omni.training.draw{more}`, or name a folder of"
         " others as nano:PATH or Nano(PATH)"

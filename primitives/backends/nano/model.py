@@ -56,7 +56,7 @@ def _provided(weights: str | Path | None) -> tuple[type[Any], ...]:
     """Weights draw what they were taught to."""
     of_all = AnswerScorer, FeatureExtractor, PoseEstimator, TextGenerator, ViewSynthesizer, VisualTokenizer
     drawn = files.drawing(weights)
-    return (*of_all, *(capability for capability, task in DRAWS.items() if task in drawn))
+    return (*of_all, *(one for one, tasks in DRAWS.items() if drawn.keys() >= set(tasks)))
 
 
 class Nano(Draws):
@@ -95,7 +95,9 @@ class Nano(Draws):
         if self._folder is not None:
             files.check(self._folder)
         self.provides = _provided(self._folder)
-        self.lacks = {one: teach(task) for one, task in DRAWS.items() if one not in self.provides}
+        taught = files.drawing(self._folder)
+        untaught = {one: tuple(task for task in tasks if task not in taught) for one, tasks in DRAWS.items()}
+        self.lacks = {one: teach(*tasks) for one, tasks in untaught.items() if tasks}
         self.sampling = steps, None if guidance is None else float(guidance), float(image_guidance)
         self._drawers = {}
         self.device = str(device)

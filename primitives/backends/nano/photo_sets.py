@@ -1,4 +1,4 @@
-"""Pictures to be drawn from photos as problems: changes of rooms, depth, and views from elsewhere.
+"""Pictures to be drawn from photos as problems: changes of rooms, depth, views from elsewhere, and walks.
 
 All of the test split, which nothing of ours was trained on, in pictures of the model's 64 pixels a side, with
 the truth in the metadata.
@@ -24,7 +24,13 @@ DEPTH_ROWS: Mapping[str, Sequence[str]] = {
     "+ visual tokens": ("visual_token_rollout",),
 }
 """The rows of the paper's Table 4."""
-VIEW_ROWS: Mapping[str, Sequence[str]] = {"direct": (), "visual": ("visual_token_rollout",)}
+VIEW_ROWS: Mapping[str, Sequence[str]] = {
+    "direct": (),
+    "visual": ("visual_token_rollout",),
+    "depth": ("depth_estimate",),
+    "visual + depth": ("visual_token_rollout", "depth_estimate"),
+}
+MOST_FRAMES = 64
 _BATCH = 256
 
 
@@ -119,6 +125,52 @@ def many_views(seeds: Sequence[int], task: str = "novel_view", texture: str = "p
     return _of_pairs(seeds, texture, problem)
 
 
+def walks(seed: int, task: str = "video", texture: str = "plain", frames: int = 5) -> Problem:
+    """Room number `seed` in one photo, and a walk from there, in words, to be shown in so many frames, of
+    which the photo is the first.
+
+    The metadata holds the true frames ("truth.frames"). Raises ProblemError as `edits` does, and for fewer
+    than two frames or more than 64.
+    """
+    return many_walks([seed], task, texture, frames)[0]
+
+
+def many_walks(
+    seeds: Sequence[int], task: str = "video", texture: str = "plain", frames: int = 5
+) -> list[Problem]:
+    """Many rooms, drawn together: see `walks`."""
+    _check(seeds, task, walks, texture)
+    if not 2 <= frames <= MOST_FRAMES:
+        raise ProblemError(f"a walk in {frames} frames: give 2 to {MOST_FRAMES}")
+
+    def drawn(numbers: list[int], attempt: int) -> dict[int, Problem]:
+        import torch
+
+        from nano_omni.data import split_seeds
+        from nano_omni.pictures import SIDE
+        from nano_omni.world.camera import intrinsics
+        from nano_omni.world.render import render, to_uint8
+        from nano_omni.world.scene import sample_scenes
+        from nano_omni.world.sight import viewpoints
+        from nano_omni.world.walks import draw_walks
+
+        some = split_seeds("test", 0, NUMBERS)[numbers]
+        scene = sample_scenes(some, texture)
+        first = viewpoints(scene)[:, :1]  # (B, 1, 4, 4)
+        ways = draw_walks(scene, first[:, 0], some)
+        poses = torch.stack([way.poses(frames) for way in ways])  # (B, F, 4, 4)
+        shown = render(scene, (first.double() @ poses).float(), intrinsics(SIDE, SIDE), SIDE, SIDE)
+        clips = to_uint8(shown.images).numpy()  # (B, F, S, S, 3)
+        return {
+            number: Problem.video(
+                str(way), clip[0], metadata={"frames": frames, "truth": {"frames": clip.tolist()}}
+            )
+            for number, way, clip in zip(numbers, ways, clips, strict=True)
+        }
+
+    return _all(seeds, drawn)
+
+
 edits.many = many_edits  # type: ignore[attr-defined]
 edits.tasks = ("editing",)  # type: ignore[attr-defined]
 edits.rows = ROWS  # type: ignore[attr-defined]
@@ -129,6 +181,8 @@ depths.rows = DEPTH_ROWS  # type: ignore[attr-defined]
 views.many = many_views  # type: ignore[attr-defined]
 views.tasks = ("novel_view",)  # type: ignore[attr-defined]
 views.rows = VIEW_ROWS  # type: ignore[attr-defined]
+walks.many = many_walks  # type: ignore[attr-defined]
+walks.tasks = ("video",)  # type: ignore[attr-defined]
 
 
 def _of_pairs(seeds: Sequence[int], texture: str, problem: Callable[[Any, int], Problem]) -> list[Problem]:
