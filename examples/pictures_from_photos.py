@@ -20,11 +20,12 @@ CONTEXTS = {
     "thinking": ["text_think"],
     "depth caption": ["depth_caption"],
     "visual tokens": ["visual_token_rollout"],
+    "visual tokens + depth": ["visual_token_rollout", "depth_estimate"],
 }
 SETS = (
     ("edits", "editing", ("direct", "thinking", "visual tokens")),
     ("depths", "depth", ("direct", "depth caption", "visual tokens")),
-    ("views", "view_objects", ("direct", "visual tokens")),
+    ("views", "view_objects", ("direct", "visual tokens", "visual tokens + depth")),
 )
 MEASURE = {"depth": "δ1", "view_objects": "objects"}
 

@@ -25,6 +25,7 @@ SAYS = {
     "rllib_ppo": "of 0.8452 in 1,024 steps",
     "verl_agent_loop": "8 rows; the agent may call camera_pose_estimate",
     "pictures_from_photos": "depths 0, direct: δ1",
+    "walks_from_photos": "walk 0: go forward",
     "write_better": "weights and curves are in",
 }
 SHORTER = {
@@ -37,6 +38,7 @@ NEEDS = {
     "torchrl_ppo": "torchrl",
     "rllib_ppo": "ray",
     "pictures_from_photos": "matplotlib",
+    "walks_from_photos": "matplotlib",
 }
 ELSEWHERE = {"trl_grpo"}  # needs a language model: tests/policies/test_trl.py
 

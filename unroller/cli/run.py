@@ -22,6 +22,7 @@ EXAMPLE = """[bold]Examples[/bold]
   unroller run --task novel_view a.png b.png --pose "0.3 0 0 0 0 0"
   unroller run --task pose a.png b.png --calls camera_pose_estimate
   unroller run --task generation -p "a red cone" --metadata width=512 --backend diffusers_image:PATH
+  unroller run --task video photo.png -p "go forward 1 m and turn left 20 degrees" --backend nano
   unroller run --problem rooms:7 --backend classical
   unroller run --task pose a.png b.png --use my_plugins:motion --json
 
