@@ -35,14 +35,18 @@ _RULES = (
     (r"\s+", " "),
     (r"^please ", ""),
     (r"\b(?:the camera |you )", ""),
-    (r"\b(?:walk|move|step|goes|walks|moves|steps|dolly|truck)\b", "go"),
+    (r"(?<=[a-z°])\. ", "; "),
+    (r"\bback up\b", "go back"),
+    (r"\b(?:walk|move|step|strafe|goes|walks|moves|steps)\b", "go"),
     (r"\b(?:turns|rotate|rotates|pan|pans|look)\b", "turn"),
     (r"\b(?:straight )?(?:ahead|forwards|on|in)\b", "forward"),
     (r"\b(?:backward|backwards|out)\b", "back"),
     (r"\bto the (left|right)\b", r"\1"),
+    (r"\b(?:by|for) (?=[\d.])", ""),
     (r"(\d)\s*(?:°|deg\b|degree\b)", r"\1 degrees"),
     (r"(\d)\s*(?:meters?|metre)\b", r"\1 metres"),
     (r"(\d)(?=[a-z])", r"\1 "),
+    (r"\bgo ([\d.]+ \w+)(?= and\b| then\b|[,;]|$)", r"go forward \1"),
 )
 _SIDE, _FAR = r"(?P<side>[^\W\d]+)", r"(?P<number>\d+(?:\.\d+)?|\.\d+) (?P<unit>\w+)"
 _PARTS = tuple(re.compile(rf"(?P<verb>go|turn) {how}") for how in (f"{_SIDE} {_FAR}", f"{_FAR} {_SIDE}"))
@@ -126,6 +130,8 @@ def parse_walk(prompt: str) -> Walk:
     for pattern, by in _RULES:
         text = re.sub(pattern, by, text)
     legs = re.split(r"\s*[,;]?\s*(?:\band\s+)?\bthen\b\s*|\s*;\s*", text)
+    if "" in legs:
+        raise PromptError(f'"{text[:80]}" says nothing before or after "then": {_FORMS}')
     return Walk(tuple(_leg(leg) for leg in legs))
 
 

@@ -25,6 +25,10 @@ from nano_omni.world.walks import Leg, Walk, draw_walks, parse_walk
         ("turn left 30 degrees", [Leg(turn=-30)]),
         ("look right 20°", [Leg(turn=20)]),
         ("turn 90 deg right", [Leg(turn=90)]),
+        ("Walk forward for 2 m. Rotate by 20 degrees to the left.", [Leg(ahead=2), Leg(turn=-20)]),
+        ("back up 1 m; strafe left 1 m", [Leg(ahead=-1), Leg(right=-1)]),
+        ("walk 1m and turn left 20 degrees", [Leg(ahead=1, turn=-20)]),
+        ("walk 1 m", [Leg(ahead=1)]),
         ("go forward 1 m and turn left 20 degrees", [Leg(ahead=1, turn=-20)]),
         ("go forward 1 m, go right 0.5 m and turn left 20 degrees", [Leg(0.5, 1, -20)]),
         (
@@ -54,7 +58,9 @@ def test_walks_are_read_and_written(said, means):
         ("go forward 99 m", "at most 10 m"),
         ("turn left 400 degrees", "360 degrees"),
         ("go forward 1 m and go back 1 m", 'one after the other with "then"'),
-        ("then", "not understood"),
+        ("then", "nothing before or after"),
+        ("go forward 1 m and then", "nothing before or after"),
+        ("go forward -1 m", "not understood"),
         ("go forward 1 m <campose>", "not understood"),
     ],
 )
