@@ -223,8 +223,6 @@ class Draws:
         """Walks like "go forward 1 m and turn left 20 degrees" from a photo, whose depth is drawn first: what
         it shows is carried over into each frame, only what lies far from that is drawn. Square, from 64
         pixels a side up to `filming.LARGEST`, as sharp as the photo."""
-        drawer = self._drawer("novel_view")
-        self._drawer("depth")  # or it says what is lacking
         outcomes: list[Any] = [None] * len(prompts)
         scenes: dict[int, filming.Scene] = {}
         for i, (prompt, start) in enumerate(zip(prompts, starts, strict=True)):
@@ -232,13 +230,16 @@ class Draws:
                 scenes[i] = filming.scene_of(start, prompt.segments, (width, height), frames)
             except InputError as error:
                 outcomes[i] = error
+        if not scenes:
+            return outcomes
+        drawer = self._drawer("novel_view")
         asked = [DepthRequest(scene.photo) for scene in scenes.values()]
         depths = self.estimate_depth(asked, seeds=[seeds[i] for i in scenes])
         for (i, scene), depth in zip(scenes.items(), depths, strict=True):
             try:
-                outcomes[i] = (
-                    depth if isinstance(depth, Exception) else filming.filmed(drawer, scene, depth, seeds[i])
-                )
+                outcomes[i] = depth
+                if not isinstance(depth, Exception):
+                    outcomes[i] = filming.filmed(drawer, scene, depth, seeds[i])
             except InputError as error:
                 outcomes[i] = error
         return outcomes

@@ -61,9 +61,12 @@ def scene_of(start: Image | None, segments: Sequence[Segment], size: tuple[int, 
             " the nano model films: ask for fewer, or for smaller ones"
         )
     try:
-        return Scene(start, parse_walk(said[0].text), size[0], frames)
+        walk = parse_walk(said[0].text)
     except PromptError as error:
         raise InputError(str(error)) from None
+    for pose in walk.poses(len(walk.legs) * 4 + 1).numpy():
+        photos.pose_words_of(CameraPose.from_matrix(pose))  # raises for one outside of the room
+    return Scene(start, walk, size[0], frames)
 
 
 def is_depth(segment: Segment) -> bool:
@@ -91,7 +94,7 @@ def view(request: ViewRequest, drawn: Image) -> Image:
 
 
 def filmed(drawer: Pictures, scene: Scene, depth: DepthMap, seed: int) -> Video:
-    """The clip, which begins with the photo. Raises InputError where it leaves the room."""
+    """The clip, which begins with the photo."""
     carried, photo = _carrying(), scene.photo.pixels
     poses: list[Array] = list(scene.walk.poses(scene.frames).numpy())[1:]
     some = [carried.carried(photo, depth, pose, scene.size) for pose in poses]

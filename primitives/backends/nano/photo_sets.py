@@ -140,7 +140,7 @@ def many_walks(
 ) -> list[Problem]:
     """Many rooms, drawn together: see `walks`."""
     _check(seeds, task, walks, texture)
-    if not 2 <= frames <= MOST_FRAMES:
+    if not isinstance(frames, int) or not 2 <= frames <= MOST_FRAMES:
         raise ProblemError(f"a walk in {frames} frames: give 2 to {MOST_FRAMES}")
 
     def drawn(numbers: list[int], attempt: int) -> dict[int, Problem]:

@@ -74,7 +74,7 @@ def test_a_view_from_a_pose(unroller, photos, folder):
 def test_the_examples_of_the_help_can_work(unroller, photos, folder, example):
     """Those of its own tasks: their task gets as many photos as it needs."""
     words = shlex.split(example)
-    elsewhere = {"spatial", "generation", "video", "--problem", "--use"}  # with models, and in tests of their own
+    elsewhere = {"spatial", "generation", "video", "--problem", "--use"}  # in tests of their own
     if words[:2] != ["unroller", "run"] or elsewhere & set(words):
         return
     given = iter(photos[:2])
