@@ -4,8 +4,9 @@
 
 Draws what training checked on the way (checks.jsonl of each folder), averaged over the questions of two hops
 and more: directly and with pose and thinking in the full tree, and the controls' own best row. Several runs
-of one name (seeds) are averaged, and their spread is shaded. The same numbers as data: beside the picture,
-as CSV.
+of one name (seeds) are averaged, and their spread is shaded. `again` is a run that trains finished weights
+for longer (`run --again`): its steps are counted from where the full ones end. The same numbers as data:
+beside the picture, as CSV.
 """
 
 import argparse
@@ -15,8 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HOPS = ("2", "3", "4")
+AGAIN = "again"
 DRAWN = {  # row of a run's checks: label and colour, by the name of the run
     "full": {"direct": ("direct", "#666666"), "pose + thinking": ("pose + thinking", "#0072B2")},
+    AGAIN: {
+        "direct": ("direct, seed 0 trained on", "#000000"),
+        "pose + thinking": ("pose + thinking, seed 0 trained on", "#003C5A"),
+    },
     "direct": {"direct": ("trained to answer directly only", "#D55E00")},
     "pause": {"pause": ("pauses in place of words", "#009E73")},
     "apart": {"pose + thinking": ("pose + thinking, never trained together", "#CC79A7")},
@@ -38,13 +44,19 @@ def read(folder: Path, row: str) -> dict[int, float]:
 def gather(runs: Sequence[tuple[str, Path]]) -> list[tuple[str, int, float, float, float, int]]:
     """(label, step, mean, least, most, number of runs) of every row that is drawn."""
     rows = []
+    before = max(
+        (step for name, folder in runs if name == "full" for step in read(folder, "direct")), default=0
+    )
     for name, drawn in DRAWN.items():
+        since = before if name == AGAIN else 0
         folders = [folder for known, folder in runs if known == name]
         for row, (label, _) in drawn.items() if folders else ():
             each = [read(folder, row) for folder in folders]
             for step in sorted(set.intersection(*map(set, each))):
                 values = [one[step] for one in each]
-                rows.append((label, step, sum(values) / len(values), min(values), max(values), len(values)))
+                rows.append(
+                    (label, since + step, sum(values) / len(values), min(values), max(values), len(values))
+                )
     return rows
 
 

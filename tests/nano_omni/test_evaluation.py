@@ -135,6 +135,8 @@ def test_gain_is_drawn_against_steps_and_kept_as_data(tmp_path):
         ("pose + thinking", "0", "30.0", "2"),
         ("pose + thinking", "100", "55.0", "2"),
     ]
+    longer = curves.gather([("full", tmp_path / "full0"), ("again", tmp_path / "full1")])
+    assert [row[1] for row in longer if "trained on" in row[0]] == [100, 200] * 2
     with pytest.raises(SystemExit):
         curves.main(["--run", "oak=here", "--out", str(out)])
     with pytest.raises(ValueError, match="no row 'pause'"):
