@@ -20,11 +20,20 @@ thinking, hidden states). It knows only rooms like those of `nano_omni.world` an
 
 
 def note(
-    step: int, seconds: float, batch: int, questions: int, device: str, seed: int, complete: bool
+    step: int,
+    seconds: float,
+    batch: int,
+    questions: int,
+    device: str,
+    seed: int,
+    complete: bool,
+    since: str | None = None,
 ) -> str:
-    """How the weights came about, in a paragraph. questions: most a room was asked."""
+    """How the weights came about, in a paragraph. questions: most a room was asked; since: what finished
+    weights are called that were trained for longer."""
+    begun = "" if since is None else f"The finished weights in {since}, trained for longer. "
     return (
-        f"Trained {step:,} steps of {batch} rooms, none seen twice ({step * batch:,} rooms, up to "
+        f"{begun}Trained {step:,} steps of {batch} rooms, none seen twice ({step * batch:,} rooms, up to "
         f"{questions} questions each), in {seconds:,.0f} s on {device}, seed {seed}. "
         + ("The schedule was completed." if complete else "The schedule was not completed.")
     )

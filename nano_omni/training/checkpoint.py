@@ -3,6 +3,7 @@
 Files stay under `limit` bytes each, so that they can be moved where only small files can.
 """
 
+import csv
 import json
 from pathlib import Path
 
@@ -89,3 +90,16 @@ def _parameters(optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]:
     """Of all its groups, one after another."""
     groups = [] if optimizer is None else optimizer.param_groups
     return [p for group in groups for p in group["params"]]
+
+
+def forget(folder: Path, step: int, checked: int) -> None:
+    """Drop what an earlier process wrote into curves.csv and checks.jsonl beyond the checkpoint that this one
+    goes on from: rows after `step`, and checks after step `checked`."""
+    curves, checks = folder / "curves.csv", folder / "checks.jsonl"
+    if curves.exists():
+        rows = list(csv.reader(curves.read_text().splitlines()))
+        with open(curves, "w", newline="") as file:
+            csv.writer(file).writerows(row for row in rows if row[0] == "step" or int(row[0]) <= step)
+    if checks.exists():
+        lines = checks.read_text().splitlines()
+        checks.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= checked))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from .. import tokenizer
 from ..config import TASKS
+from . import checkpoint
 from .checking import check
 from .drawer import RECIPES, Drawer, Recipe, names_of
 from .materials import FOLDERS
@@ -40,11 +41,12 @@ def columns(drawer: Drawer) -> list[str]:
 def train(drawer: Drawer, out: Path, stop_at: float = math.inf, log_every: int = 60, say=print) -> None:
     """Run to the end, or until the clock (time.monotonic) passes `stop_at`; then save."""
     out.mkdir(parents=True, exist_ok=True)
-    header, names = not (out / "curves.csv").exists(), columns(drawer)
+    names = columns(drawer)
+    checkpoint.forget(out, drawer.step, drawer.step - 1)  # that step is checked once more
     sums: dict[str, list[float]] = {}
     with open(out / "curves.csv", "a", newline="") as file, open(out / "checks.jsonl", "a") as checks:
         table = csv.writer(file)
-        if header:
+        if file.tell() == 0:
             table.writerow(names)
 
         def measure() -> None:

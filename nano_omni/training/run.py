@@ -14,6 +14,7 @@ import json
 import math
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import torch
 from .. import card, tokenizer
 from ..config import CONFIGS
 from ..model import NanoOmni, load
+from . import checkpoint
 from .forest import TREES
 from .recipe import RECIPES, STAGES, again
 from .trainer import Trainer
@@ -37,20 +39,24 @@ def save_weights(model: NanoOmni, folder: Path, note: str) -> None:
 
 
 def train(
-    trainer: Trainer, out: Path, stop_at: float, until: float = 1.0, log_every: int = 50, say=print
+    trainer: Trainer,
+    out: Path,
+    stop_at: float,
+    until: float = 1.0,
+    log_every: int = 50,
+    say=print,
+    since: Path | None = None,
 ) -> None:
-    """Run until progress reaches `until` or the clock (time.monotonic) passes `stop_at`; then save."""
+    """Run until progress reaches `until` or the clock (time.monotonic) passes `stop_at`; then save. since:
+    the finished weights that it began with, for the card."""
     out.mkdir(parents=True, exist_ok=True)
     recipe, device = trainer.recipe, trainer.device
     sync = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     batches = trainer.batches()
-    header = not (out / "curves.csv").exists()
-    with (
-        open(out / "curves.csv", "a", newline="") as file,
-        open(out / "checks.jsonl", "a") as checks,
-    ):
+    checkpoint.forget(out, trainer.step, trainer.step - 1)  # that step is checked once more
+    with open(out / "curves.csv", "a", newline="") as file, open(out / "checks.jsonl", "a") as checks:
         table = csv.writer(file)
-        if header:
+        if file.tell() == 0:
             table.writerow(COLUMNS)
 
         def check() -> None:
@@ -94,7 +100,8 @@ def train(
     trainer.save(out, compact=device.type == "cuda")
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     asked = max(len(forms) for _, forms in recipe.groups)
-    note = card.note(trainer.step, trainer.seconds, recipe.batch, asked, where, trainer.seed, complete)
+    start = None if since is None else since.resolve().name
+    note = card.note(trainer.step, trainer.seconds, recipe.batch, asked, where, trainer.seed, complete, start)
     save_weights(trainer.model, out / "weights", note)
     tokenizer.save(out / "weights")
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
@@ -148,7 +155,8 @@ def main(arguments: list[str] | None = None) -> None:
     until = STAGES[asked.stage](recipe) if asked.stage else 1.0
     tokens = sum(len(forest.positions) for forest in trainer.forests) / len(trainer.forests)
     print(f"{trainer.model.count_parameters():,} parameters, {tokens:.0f} tokens a room", flush=True)
-    train(trainer, asked.out, begun + asked.seconds, until, say=lambda line: print(line, flush=True))
+    stop_at = begun + asked.seconds
+    train(trainer, asked.out, stop_at, until, say=partial(print, flush=True), since=asked.again)
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ def train(writer: Writer, out: Path, stop_at: float = math.inf, say=print) -> No
     out.mkdir(parents=True, exist_ok=True)
     recipe = writer.recipe
     (out / "writing.json").write_text(json.dumps(asdict(recipe) | {"seed": writer.seed}, indent=1))
-    _forget(out, writer.step)
+    checkpoint.forget(out, writer.step, writer.step or -1)
     with open(out / "curves.csv", "a", newline="") as file, open(out / "checks.jsonl", "a") as checks:
         table = csv.writer(file)
         if file.tell() == 0:
@@ -276,19 +276,6 @@ def train(writer: Writer, out: Path, stop_at: float = math.inf, say=print) -> No
         f"({recipe.thoughts} thoughts a question), seed {writer.seed}. {done}"
     )
     save_weights(writer.model, out / "weights", note)
-
-
-def _forget(out: Path, step: int) -> None:
-    """Drop what an earlier process wrote down beyond the checkpoint that this one goes on from."""
-    curves, checks = out / "curves.csv", out / "checks.jsonl"
-    if curves.exists():
-        rows = list(csv.reader(curves.read_text().splitlines()))
-        with open(curves, "w", newline="") as file:
-            csv.writer(file).writerows(r for r in rows if r[0] == "step" or int(r[0]) <= step)
-    if checks.exists():
-        lines = checks.read_text().splitlines()
-        kept = [line for line in lines if step and json.loads(line)["step"] <= step]
-        checks.write_text("".join(line + "\n" for line in kept))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -42,9 +42,16 @@ def test_finished_weights_are_trained_for_longer(tmp_path):
     main([*again, "--out", str(tmp_path), "--seconds", "0"])  # stopped as it begins
     old = load(finished).state_dict()
     assert all(torch.equal(old[name], p) for name, p in load(tmp_path / "weights").state_dict().items())
+    with open(tmp_path / "curves.csv", "a") as curves, open(tmp_path / "checks.jsonl", "a") as checks:
+        curves.write("5,0,0,0,0,0,0,0,0\n")  # steps that were lost when it was killed
+        checks.write('{"step": 5}\n')
     main([*again, "--out", str(tmp_path), "--resume", str(tmp_path)])
+    checked = [json.loads(line)["step"] for line in (tmp_path / "checks.jsonl").read_text().splitlines()]
+    assert checked[0] == 0 and checked[-1] == 6 and checked == sorted(set(checked)) and 5 not in checked
+    assert "\n5," not in (tmp_path / "curves.csv").read_text()
     assert not torch.equal(old["head.weight"], load(tmp_path / "weights").state_dict()["head.weight"])
-    assert "completed" in (tmp_path / "weights" / "README.md").read_text()
+    card = (tmp_path / "weights" / "README.md").read_text()
+    assert "The finished weights in weights, trained for longer. Trained 6 steps" in card
     recipe = json.loads((tmp_path / "recipe.json").read_text())
     assert recipe["own"] == 1 and recipe["see"] == 0 and recipe["muon"] == RECIPES["tiny"].muon / 2
 
