@@ -95,9 +95,10 @@ def editing(problem: Problem, output: Any) -> dict[str, float | None]:
 
 
 @with_parts(PRECISION, about="Recall of the objects that the verifier of drawn rooms finds in the true views")
-def view_objects(problem: Problem, output: Any) -> dict[str, float | None]:
+def view_objects(problem: Problem, output: Any) -> dict[str, float]:
     """The share of the objects of the true views that the drawn ones show: of the same kind, NEAR degrees at
-    most from where they should be; 1 where there are none. Part: the share of what is drawn that is there.
+    most from where they should be; 1 where there are none. Part: the share of what is drawn that is there;
+    where nothing is drawn 0, and 1 if nothing is there.
 
     Truth: `metadata["truth"]["views"]`. What both show is told by the verifier. Raises ProblemError where
     there is no truth, ContractError for what is no views, or not as many as the true ones.
@@ -116,7 +117,10 @@ def view_objects(problem: Problem, output: Any) -> dict[str, float | None]:
         raise ContractError(f"{len(drawn)} views were drawn, and {len(there)} are true")
     met = sum(_matched(*pair) for pair in zip(there, drawn, strict=True))
     count, shown = (sum(map(len, some)) for some in (there, drawn))
-    return {"score": met / count if count else 1.0, PRECISION: met / shown if shown else None}
+    return {
+        "score": met / count if count else 1.0,
+        PRECISION: met / shown if shown else float(not count),
+    }
 
 
 def _seen(views: Any) -> list[list[Any]]:
