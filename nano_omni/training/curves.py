@@ -20,8 +20,8 @@ AGAIN = "again"
 DRAWN = {  # row of a run's checks: label and colour, by the name of the run
     "full": {"direct": ("direct", "#666666"), "pose + thinking": ("pose + thinking", "#0072B2")},
     AGAIN: {
-        "direct": ("direct, seed 0 trained on", "#000000"),
-        "pose + thinking": ("pose + thinking, seed 0 trained on", "#003C5A"),
+        "direct": ("direct, trained on", "#000000"),
+        "pose + thinking": ("pose + thinking, trained on", "#003C5A"),
     },
     "direct": {"direct": ("trained to answer directly only", "#D55E00")},
     "pause": {"pause": ("pauses in place of words", "#009E73")},

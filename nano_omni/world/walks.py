@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import camera
-from .prompts.english import LONGEST, PromptError, plain
+from .prompts.english import PromptError, tidied
 from .scene import Scene
 from .viewpoints import CLEARANCE, clearance
 
@@ -124,11 +124,7 @@ class Walk:
 
 def parse_walk(prompt: str) -> Walk:
     """Raises PromptError, which says what is not understood, and what is."""
-    text = plain(prompt)
-    if not text or len(text) > LONGEST:
-        raise PromptError(f"a walk has 1 to {LONGEST} characters, not {len(text)}: {_FORMS}")
-    for pattern, by in _RULES:
-        text = re.sub(pattern, by, text)
+    text = tidied(prompt, "a walk", _RULES, _FORMS)
     legs = re.split(r"\s*[,;]?\s*(?:\band\s+)?\bthen\b\s*|\s*;\s*", text)
     if "" in legs:
         raise PromptError(f'"{text[:80]}" says nothing before or after "then": {_FORMS}')

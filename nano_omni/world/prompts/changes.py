@@ -16,7 +16,7 @@ from typing import Literal
 
 from ..scene import COLOURS, SHAPES
 from .compositions import MOST, RELATIONS, Composition, Group, article, name
-from .english import LONGEST, RELATION, PromptError, is_plural, kind_of, nearest, plain
+from .english import RELATION, PromptError, is_plural, kind_of, nearest, tidied
 
 What = Literal["recolour", "remove", "add", "move"]
 WHATS: tuple[What, ...] = ("recolour", "remove", "add", "move")
@@ -79,11 +79,7 @@ class Change:
 
 def parse_change(prompt: str) -> Change:
     """Raises PromptError, which says what is not understood, and what is."""
-    text = plain(prompt)
-    if not text or len(text) > LONGEST:
-        raise PromptError(f"a change has 1 to {LONGEST} characters, not {len(text)}: {_FORMS}")
-    for pattern, by in _RULES:
-        text = re.sub(pattern, by, text)
+    text = tidied(prompt, "a change", _RULES, _FORMS)
     if re.search(r"[<>]", text):
         raise PromptError(f"a change holds no tags; what is not understood: {text[:80]!r}; {_FORMS}")
     if re.search(r"[,;&]|\band\b|\bthen\b", text):

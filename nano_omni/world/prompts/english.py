@@ -8,6 +8,7 @@ relation  "left of" | "right of" | "in front of" | "behind"
 
 import difflib
 import re
+from collections.abc import Sequence
 
 from ..scene import COLOURS, SHAPES
 from .compositions import (
@@ -62,11 +63,7 @@ def write(composition: Composition) -> str:
 def parse(prompt: str) -> Composition:
     """Raises PromptError, which says what is not understood, and what is. What is said twice, or the other
     way round, is one relation, as it was said first."""
-    text = plain(prompt)
-    if not text or len(text) > LONGEST:
-        raise PromptError(f"a prompt has 1 to {LONGEST} characters, not {len(text)}: {_FORMS}")
-    for pattern, by in _RULES:
-        text = re.sub(pattern, by, text)
+    text = tidied(prompt, "a prompt", _RULES, _FORMS)
     if not text.strip():
         raise PromptError(f'"{plain(prompt)}" is not understood: {_FORMS}')
     if re.search(r"[<>]", text):
@@ -87,6 +84,17 @@ def parse(prompt: str) -> Composition:
         return Composition(tuple(groups), tuple(relations.values()))
     except ValueError as error:
         raise PromptError(str(error)) from None
+
+
+def tidied(prompt: str, what: str, rules: Sequence[tuple[str, str]], forms: str) -> str:
+    """A prompt in plain letters, after rules that replace a pattern each. Raises PromptError for an empty one
+    and a long one, which says `what` it should be and which `forms` are understood."""
+    text = plain(prompt)
+    if not text or len(text) > LONGEST:
+        raise PromptError(f"{what} has 1 to {LONGEST} characters, not {len(text)}: {forms}")
+    for pattern, by in rules:
+        text = re.sub(pattern, by, text)
+    return text
 
 
 def plain(prompt: str) -> str:

@@ -95,8 +95,9 @@ class Nano(Draws):
         if self._folder is not None:
             files.check(self._folder)
         self.provides = _provided(self._folder)
-        taught = files.drawing(self._folder)
-        untaught = {one: tuple(task for task in tasks if task not in taught) for one, tasks in DRAWS.items()}
+        untaught = {
+            one: tuple(task for task in tasks if task not in self.drawing) for one, tasks in DRAWS.items()
+        }
         self.lacks = {one: teach(*tasks) for one, tasks in untaught.items() if tasks}
         self.sampling = steps, None if guidance is None else float(guidance), float(image_guidance)
         self._drawers = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +98,13 @@ def test_a_problem_set_knows_the_truth(script):
     assert said.returncode == 0, said.stderr
     rotation, direction = map(float, re.findall(r"(?:rotation|direction) (\d+\.\d+)°", said.stdout))
     assert rotation < 1 and direction < 5
+
+
+def test_a_walk_from_a_picture_of_a_room_is_filmed(unroller, folder):
+    room = Path(__file__).parents[3] / "examples" / "rooms" / "bare3.png"
+    walk = ("-p", "go forward 0.8 m and turn left 20 degrees", "--metadata", "frames=3")
+    said = unroller("run", "--task", "video", room, *walk, "--out", folder / "kept", "--json")
+    assert said.code == 0, said.err
+    assert said.json["output"]["type"] == "Video"
+    with Pillow.open(folder / "kept/output/output.png") as clip:
+        assert clip.n_frames == 3 and clip.size == (64, 64)
